@@ -1,0 +1,112 @@
+// From offsets to positions in a padded plane, a tile of output pixels at a time.
+#pragma once
+
+#include <vector>
+
+#include "../problem.h"
+#include "plane.h"
+
+namespace deformwarp::DEFORMWARP_ISA {
+
+// One kernel tap of one branch, for one sample and one offset group.
+template <class Stored>
+struct Tap {
+  Arithmetic<Stored> shift_y, shift_x;      // dilation * tap - padding
+  const Stored *offset_y, *offset_x, *mask;  // [Ho * Wo]; mask may be null
+};
+
+// All D * Kh * Kw taps that offset group `group` of sample `sample` is read through.
+template <class Stored>
+void list_taps(const Problem& problem, int64_t sample, int64_t group, std::vector<Tap<Stored>>& taps) {
+  taps.clear();
+  for (int64_t d = 0; d < problem.branch_count; ++d) {
+    const Branch& branch = problem.branches[d];
+    const Stored* offset = static_cast<const Stored*>(branch.offset) + sample * branch.offset_stride;
+    const Stored* mask = static_cast<const Stored*>(branch.mask);
+    for (int64_t k = 0; k < problem.taps(); ++k) {
+      const int64_t plane = (group * problem.taps() + k) * problem.out_plane();
+      taps.push_back({Arithmetic<Stored>(k / problem.kernel_w * branch.dilation_h - branch.padding_h),
+                      Arithmetic<Stored>(k % problem.kernel_w * branch.dilation_w - branch.padding_w),
+                      offset + 2 * plane, offset + 2 * plane + problem.out_plane(),
+                      mask == nullptr ? nullptr : mask + sample * branch.mask_stride + plane});
+    }
+  }
+}
+
+// The offsets of a tap that is sampled a little later. The hardware prefetcher gives up on hundreds of streams: each
+// loop over a tap's vectors asks for one cache line of either stream as it goes, so that memory is never idle.
+template <class Stored>
+struct Ahead {
+  static constexpr int64_t taps = 4;
+
+  const Stored *offset_y, *offset_x;
+
+  Ahead(const std::vector<Tap<Stored>>& list, int64_t tap, int64_t pixel, int64_t tile_pixels) {
+    const int64_t later = tap + taps, count = int64_t(list.size());
+    const Tap<Stored>& next = list[later % count];
+    offset_y = next.offset_y + pixel + later / count * tile_pixels;
+    offset_x = next.offset_x + pixel + later / count * tile_pixels;
+  }
+
+  void fetch(int64_t i) const {
+    __builtin_prefetch(offset_y + i);
+    __builtin_prefetch(offset_x + i);
+  }
+};
+
+// Index into the caller's weight [D, C_out, C / groups, Kh, Kw]; `row` counts within the channel's group.
+inline int64_t weight_index(const Problem& problem, int64_t channel, int64_t tap, int64_t row) {
+  const int64_t depth = problem.group_channels(), taps = problem.taps();
+  const int64_t out_channel = channel / depth * problem.group_out_channels() + row;
+  return ((tap / taps * problem.out_channels + out_channel) * depth + channel % depth) * taps + tap % taps;
+}
+
+// Consecutive output pixels and where their windows begin in the input.
+template <class T, int Pixels>
+struct Tile {
+  int64_t begin, count;
+  alignas(64) T y[Pixels];
+  alignas(64) T x[Pixels];
+
+  Tile(const Problem& problem, int64_t first, int64_t last)
+      : begin(first), count(std::min<int64_t>(Pixels, last - first)) {
+    int64_t row = begin / problem.out_width, column = begin % problem.out_width;
+    for (int64_t i = 0; i < Pixels; ++i) {
+      y[i] = T(row * problem.stride_h);
+      x[i] = T(column * problem.stride_w);
+      if (++column == problem.out_width) column = 0, ++row;
+    }
+  }
+};
+
+// Cells and fractions of one tap's samples. Lanes past the tile's count hold a valid cell.
+template <class T, int Pixels>
+struct Samples {
+  alignas(64) int32_t cell[Pixels];
+  alignas(64) T ly[Pixels];
+  alignas(64) T lx[Pixels];
+};
+
+// docs/mathematics.md (2), (3): positions, clamped into the plane's margin, split into cell and fraction. The
+// integer part of a position is summed before the offset is added, so that it is rounded once, as in torchvision.
+template <class Stored, int Pixels>
+inline void locate(const Tap<Stored>& tap, const Tile<Arithmetic<Stored>, Pixels>& tile, PlaneShape plane,
+                   Samples<Arithmetic<Stored>, Pixels>& samples) {
+  using T = Arithmetic<Stored>;
+  const Stored* offset_y = tap.offset_y + tile.begin;
+  const Stored* offset_x = tap.offset_x + tile.begin;
+  const int32_t pitch = int32_t(plane.pitch()), origin = int32_t(plane.origin());
+  for (int64_t i = 0; i < tile.count; i += lanes<T>) {
+    const Vec<T> y = (load(tile.y + i) + tap.shift_y) + load_widened(offset_y + i, tile.count - i);
+    const Vec<T> x = (load(tile.x + i) + tap.shift_x) + load_widened(offset_x + i, tile.count - i);
+    const Vec<T> inside_y = clamp(y, T(-2), T(plane.height));
+    const Vec<T> inside_x = clamp(x, T(-2), T(plane.width));
+    const IndexVec<T> top = floor_to_index<T>(inside_y), left = floor_to_index<T>(inside_x);
+    store(samples.ly + i, inside_y - to_value<T>(top));
+    store(samples.lx + i, inside_x - to_value<T>(left));
+    const IndexVec<T> cell = times_pitch<T>(top, pitch) + left + origin;
+    std::memcpy(samples.cell + i, &cell, sizeof(cell));
+  }
+}
+
+}  // namespace deformwarp::DEFORMWARP_ISA

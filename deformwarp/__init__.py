@@ -1,0 +1,21 @@
+"""deformwarp: PoseWarper's five dilated deformable convolutions and their sum, fused into one differentiable op."""
+
+from importlib.metadata import version
+
+from deformwarp.backends import use_backend
+from deformwarp.functional import deform_conv2d, fused_deform_warp
+from deformwarp.fuse import FusionReport, fuse_deform_convs
+from deformwarp.modules import DeformConv2d, FusedDeformWarp
+from deformwarp.native import use_isa
+
+__version__ = version("deformwarp")
+__all__ = [
+    "DeformConv2d",
+    "FusedDeformWarp",
+    "FusionReport",
+    "deform_conv2d",
+    "fuse_deform_convs",
+    "fused_deform_warp",
+    "use_backend",
+    "use_isa",
+]

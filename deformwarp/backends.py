@@ -1,0 +1,106 @@
+"""Who can take a problem, and why not.
+
+PyTorch's dispatcher is the selector: a tensor's device names the kernels, and where it has none the operator runs the
+reference formula. :func:`use_backend` overrides the choice, for tests and comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deformwarp import ops, reference, rules
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of the warp."""
+
+    name: str
+    device: str  # where it runs, in words
+    why_not_here: Callable[[], str | None]  # why this machine cannot run it at all, or None
+    why_not: Callable[[rules.Problem], str | None]  # why it cannot take this problem, or None
+    warp: Callable[[rules.Problem, float], Tensor]
+
+
+def _by_formula(problem: rules.Problem, scale: float) -> Tensor:
+    return reference.warp(
+        problem.input,
+        problem.offsets,
+        problem.masks,
+        problem.weight,
+        problem.bias,
+        problem.stride,
+        problem.padding,
+        problem.dilation,
+        scale,
+    )
+
+
+def _not_on_cpu(problem: rules.Problem) -> str | None:
+    device = problem.input.device
+    return None if device.type == "cpu" else f"its tensors are on {device}, and these kernels run on cpu"
+
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("reference", "any device", lambda: None, lambda problem: None, _by_formula),
+        Backend("cpu", "CPU", lambda: None, _not_on_cpu, ops.warp),
+    )
+}
+
+_forced: str | None = None
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Within the block, every warp of the process runs on one backend.
+
+    Args:
+        name: ``"reference"`` (pure PyTorch, any device) or ``"cpu"`` (C++).
+
+    Raises:
+        ValueError: there is no such backend.
+        RuntimeError: within the block, the backend cannot take a problem; the message says why.
+
+    >>> x, offset, weight = torch.rand(1, 1, 4, 4), torch.zeros(1, 18, 4, 4), torch.rand(1, 1, 3, 3)
+    >>> import deformwarp
+    >>> with use_backend("reference"):
+    ...     deformwarp.deform_conv2d(x, offset, weight, padding=1).shape
+    torch.Size([1, 1, 4, 4])
+    """
+    global _forced
+    if name not in BACKENDS:
+        raise ValueError(f"name: is {name!r}, but should be one of {', '.join(BACKENDS)}")
+    before = _forced
+    _forced = name
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def backend_for(problem: rules.Problem) -> str:
+    """The name of the backend that a problem runs on.
+
+    Raises:
+        RuntimeError: :func:`use_backend` asked for one that cannot take it.
+    """
+    if _forced is None:
+        return "cpu" if problem.input.device.type == "cpu" else "reference"
+    reason = BACKENDS[_forced].why_not(problem)
+    if reason is not None:
+        raise RuntimeError(f"backend {_forced!r} cannot take this problem: {reason}")
+    return _forced
+
+
+def warp(problem: rules.Problem, scale: float) -> Tensor:
+    """The warp of a valid problem on the backend that the dispatcher, or :func:`use_backend`, chooses."""
+    if _forced is None:
+        return ops.warp(problem, scale)
+    return BACKENDS[backend_for(problem)].warp(problem, scale)

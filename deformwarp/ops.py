@@ -1,0 +1,282 @@
+"""The Python side of the operators' schemas: fake kernels, the fallback for devices without kernels, gradients.
+
+The schemas themselves and the kernels are in ``csrc/torch/library.cpp``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import deformwarp.native  # noqa: F401  the library that defines the operators
+from deformwarp import reference, rules
+
+Gradients = tuple[Tensor, list[Tensor], list[Tensor], Tensor]  # of input, offsets, masks, weight
+
+
+def _output_like(input: Tensor, problem: rules.Problem) -> Tensor:
+    return input.new_empty(problem.output_shape)
+
+
+@torch.library.register_fake("deformwarp::warp")
+def _fake_warp(
+    input: Tensor,
+    offsets: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    scale: float,
+) -> Tensor:
+    problem = rules.Problem(input, offsets, masks, weight, bias, stride, padding, dilation)
+    rules.check(problem)
+    return input.new_empty(problem.output_shape)
+
+
+def _gradient_like(tensor: Tensor, wanted: bool) -> Tensor:
+    # Where a gradient is not wanted, a tensor without elements stands for it.
+    return tensor.new_empty(tensor.shape if wanted else 0)
+
+
+@torch.library.register_fake("deformwarp::warp_backward")
+def _fake_warp_backward(
+    grad_output: Tensor,
+    input: Tensor,
+    offsets: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    scale: float,
+    input_wanted: bool,
+    offsets_wanted: bool,
+    masks_wanted: bool,
+    weight_wanted: bool,
+) -> Gradients:
+    rules.check(
+        rules.Problem(input, offsets, masks, weight, None, stride, padding, dilation, grad_output=grad_output)
+    )
+    return (
+        _gradient_like(input, input_wanted),
+        [_gradient_like(offset, offsets_wanted) for offset in offsets],
+        [_gradient_like(mask, masks_wanted) for mask in masks],
+        _gradient_like(weight, weight_wanted),
+    )
+
+
+# Devices without kernels of their own run the formula.
+_fallback = torch.library.Library("deformwarp", "IMPL")
+
+
+def _warp_by_formula(*args: Any) -> Tensor:
+    input, offsets, masks, weight, bias, stride, padding, dilation, _ = args
+    rules.check(rules.Problem(input, offsets, masks, weight, bias, stride, padding, dilation))
+    return reference.warp(*args)
+
+
+def _warp_backward_by_formula(grad_output: Tensor, *args: Any) -> Gradients:
+    *arguments, input_wanted, offsets_wanted, masks_wanted, weight_wanted = args
+    input, offsets, masks, weight, stride, padding, dilation, _ = arguments
+    rules.check(
+        rules.Problem(input, offsets, masks, weight, None, stride, padding, dilation, grad_output=grad_output)
+    )
+    grads = reference.warp_gradients(grad_output, *arguments)
+    return (
+        grads[0] if input_wanted else input.new_empty(0),
+        [grad if offsets_wanted else grad.new_empty(0) for grad in grads[1]],
+        [grad if masks_wanted else grad.new_empty(0) for grad in grads[2]],
+        grads[3] if weight_wanted else weight.new_empty(0),
+    )
+
+
+_fallback.impl("warp", _warp_by_formula, "CompositeExplicitAutograd")
+_fallback.impl("warp_backward", _warp_backward_by_formula, "CompositeExplicitAutograd")
+
+
+class _Saved:
+    """What a backward needs of its forward: tensors through autograd's own store, the rest beside it."""
+
+    @staticmethod
+    def put(ctx: Any, tensors: Sequence[Tensor], offsets: Sequence[Tensor], masks: Sequence[Tensor], rest: Any) -> None:
+        ctx.save_for_backward(*tensors, *offsets, *masks)
+        ctx.branches, ctx.masked, ctx.rest = len(offsets), len(masks) > 0, rest
+
+    @staticmethod
+    def get(ctx: Any) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        saved = list(ctx.saved_tensors)
+        masks = [saved.pop() for _ in range(ctx.branches)][::-1] if ctx.masked else []
+        offsets = [saved.pop() for _ in range(ctx.branches)][::-1]
+        return saved, offsets, masks
+
+
+def _save_warp(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    input, offsets, masks, weight, bias, *geometry = inputs
+    _Saved.put(ctx, [input, weight], offsets, masks, geometry)
+
+
+def _warp_vjp(
+    ctx: Any, grad_output: Tensor, wanted: Sequence[bool], backward: Callable[..., Gradients]
+) -> tuple[Tensor | None, list[Tensor | None], list[Tensor | None], Tensor | None, Tensor | None]:
+    """Gradients by input, offsets, masks, weight and bias; ``wanted`` says which of the five."""
+    (input, weight), offsets, masks = _Saved.get(ctx)
+    grad_input, grad_offsets, grad_masks, grad_weight = backward(
+        grad_output, input, offsets, masks, weight, *ctx.rest, *wanted[:4]
+    )
+    return (
+        grad_input if wanted[0] else None,
+        [grad if wanted[1] else None for grad in grad_offsets],
+        [grad if wanted[2] else None for grad in grad_masks],
+        grad_weight if wanted[3] else None,
+        grad_output.sum((0, 2, 3)) if wanted[4] else None,
+    )
+
+
+def _warp_autograd(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
+    wanted = [any(need) if isinstance(need, list) else bool(need) for need in ctx.needs_input_grad[:5]]
+    return *_warp_vjp(ctx, grad_output, wanted, torch.ops.deformwarp.warp_backward), None, None, None, None
+
+
+torch.library.register_autograd("deformwarp::warp", _warp_autograd, setup_context=_save_warp)
+
+
+def _save_warp_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    grad_output, input, offsets, masks, weight, *rest = inputs
+    _Saved.put(ctx, [grad_output, input, weight], offsets, masks, (rest[:4], rest[4:]))
+
+
+def _double_vjp(ctx: Any, grads: Sequence[Any]) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor], Tensor]:
+    """Second derivatives, by grad_output, input, offsets, masks and weight, through the reference formula."""
+    (grad_output, input, weight), offsets, masks = _Saved.get(ctx)
+    geometry, wanted = ctx.rest
+
+    def gradients(
+        grad_output: Tensor, input: Tensor, offsets: list[Tensor], masks: list[Tensor], weight: Tensor
+    ) -> Gradients:
+        return reference.warp_gradients(grad_output, input, offsets, masks, weight, *geometry)
+
+    primals, vjp = torch.func.vjp(gradients, grad_output, input, offsets, masks, weight)
+
+    def incoming(given: Any, primal: Any, want: bool) -> Any:
+        if isinstance(primal, list):
+            return [incoming(one, other, want) for one, other in zip(given, primal, strict=True)]
+        return given if want and given is not None else torch.zeros_like(primal)
+
+    cotangents = tuple(map(incoming, grads, primals, wanted))
+    result: tuple[Tensor, Tensor, list[Tensor], list[Tensor], Tensor] = vjp(cotangents)
+    return result
+
+
+def _warp_backward_autograd(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+    return *_double_vjp(ctx, grads), *([None] * 8)
+
+
+torch.library.register_autograd(
+    "deformwarp::warp_backward", _warp_backward_autograd, setup_context=_save_warp_backward
+)
+
+
+def _one_by_one(op: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
+    """A vmap rule: every slice is a batch of its own, which the kernels spread over all threads."""
+
+    def rule(info: Any, in_dims: Sequence[Any], *args: Any) -> tuple[Any, Any]:
+        def pick(value: Any, dim: Any, number: int) -> Any:
+            if isinstance(dim, (list, tuple)):
+                return [pick(one, its_dim, number) for one, its_dim in zip(value, dim, strict=True)]
+            return value if dim is None else value.select(dim, number)
+
+        slices = [op(*(pick(a, d, n) for a, d in zip(args, in_dims, strict=True))) for n in range(info.batch_size)]
+        stacked = torch.utils._pytree.tree_map(lambda *parts: torch.stack(parts), *slices)
+        return stacked, torch.utils._pytree.tree_map(lambda _: 0, stacked)
+
+    return rule
+
+
+torch.library.register_vmap("deformwarp::warp", _one_by_one(torch.ops.deformwarp.warp))
+torch.library.register_vmap("deformwarp::warp_backward", _one_by_one(torch.ops.deformwarp.warp_backward))
+
+
+class _TransformableWarp(torch.autograd.Function):
+    """The same operator and formulas for torch.func's transforms, which registered gradients do not support."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        input: Tensor, weight: Tensor, bias: Tensor | None, geometry: list[Any], branches: int, *sampling: Tensor
+    ) -> Tensor:
+        result: Tensor = torch.ops.deformwarp.warp(
+            input, list(sampling[:branches]), list(sampling[branches:]), weight, bias, *geometry
+        )
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        input, weight, bias, geometry, branches, *sampling = inputs
+        _save_warp(ctx, (input, sampling[:branches], sampling[branches:], weight, bias, *geometry), output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
+        need_input, need_weight, need_bias, _, _, *sampling = ctx.needs_input_grad
+        wanted = [need_input, any(sampling[: ctx.branches]), any(sampling[ctx.branches :]), need_weight, need_bias]
+        grad_input, grad_offsets, grad_masks, grad_weight, grad_bias = _warp_vjp(
+            ctx, grad_output, wanted, _transformable_backward
+        )
+        return grad_input, grad_weight, grad_bias, None, None, *grad_offsets, *grad_masks
+
+
+class _TransformableWarpBackward(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        grad_output: Tensor, input: Tensor, weight: Tensor, rest: list[Any], branches: int, *sampling: Tensor
+    ) -> tuple[Tensor, ...]:
+        grad_input, grad_offsets, grad_masks, grad_weight = torch.ops.deformwarp.warp_backward(
+            grad_output, input, list(sampling[:branches]), list(sampling[branches:]), weight, *rest
+        )
+        return grad_input, grad_weight, *grad_offsets, *grad_masks
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        grad_output, input, weight, rest, branches, *sampling = inputs
+        _save_warp_backward(
+            ctx, (grad_output, input, sampling[:branches], sampling[branches:], weight, *rest), output
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        grad_input, grad_weight, *sampling = grads
+        by_grad_output, by_input, by_offsets, by_masks, by_weight = _double_vjp(
+            ctx, (grad_input, sampling[: ctx.branches], sampling[ctx.branches :], grad_weight)
+        )
+        return by_grad_output, by_input, by_weight, None, None, *by_offsets, *by_masks
+
+
+def _transformable_backward(
+    grad_output: Tensor, input: Tensor, offsets: list[Tensor], masks: list[Tensor], weight: Tensor, *rest: Any
+) -> Gradients:
+    branches = len(offsets)
+    grad_input, grad_weight, *sampling = _TransformableWarpBackward.apply(  # type: ignore[no-untyped-call]
+        grad_output, input, weight, list(rest), branches, *offsets, *masks
+    )
+    return grad_input, sampling[:branches], sampling[branches:], grad_weight
+
+
+def warp(problem: rules.Problem, scale: float) -> Tensor:
+    """The operator on a valid problem, in whatever way the current torch.func transforms need it."""
+    geometry = [list(problem.stride), list(problem.padding), list(problem.dilation), scale]
+    if torch._C._are_functorch_transforms_active():
+        result: Tensor = _TransformableWarp.apply(  # type: ignore[no-untyped-call]
+            problem.input, problem.weight, problem.bias, geometry, problem.branches, *problem.offsets, *problem.masks
+        )
+        return result
+    result = torch.ops.deformwarp.warp(
+        problem.input, list(problem.offsets), list(problem.masks), problem.weight, problem.bias, *geometry
+    )
+    return result
