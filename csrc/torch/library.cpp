@@ -7,6 +7,7 @@
 
 #include "../cpu/kernels.h"
 #include "checks.h"
+#include "pages.h"
 
 namespace deformwarp {
 namespace {
@@ -109,8 +110,10 @@ Tensor warp_cpu(const Tensor& input, const std::vector<Tensor>& offsets, const s
 
 // Where a gradient is not wanted, a tensor without elements stands for it.
 Tensor gradient_like(const Tensor& tensor, bool wanted) {
-  if (wanted) return torch::stable::new_empty(tensor, tensor.sizes());
-  return torch::stable::new_empty(tensor, {0});
+  if (!wanted) return torch::stable::new_empty(tensor, {0});
+  Tensor gradient = torch::stable::new_empty(tensor, tensor.sizes());
+  prefer_huge_pages(gradient.mutable_data_ptr(), gradient.numel() * gradient.element_size());
+  return gradient;
 }
 
 std::tuple<Tensor, std::vector<Tensor>, std::vector<Tensor>, Tensor> warp_backward_cpu(
