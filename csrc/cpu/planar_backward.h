@@ -12,7 +12,7 @@ namespace deformwarp::DEFORMWARP_ISA {
 template <class Stored>
 class PlanarBackward {
   using T = Arithmetic<Stored>;
-  static constexpr int tile_pixels = 256;
+  static constexpr int tile_pixels = 384;
   static constexpr int tile_taps = 24;
   // Work items there should be. A constant: results must not depend on the number of threads.
   static constexpr int64_t wanted_items = 64;
@@ -23,12 +23,14 @@ class PlanarBackward {
 
   struct Worker {
     explicit Worker(const Problem& problem)
-        : plane({problem.height, problem.width}),
+        : windows(problem),
+          plane({problem.height, problem.width}),
           cells({problem.height, problem.width}),
           grad_pixels(make_scratch<T>(problem.plane())),
           grad_output(make_scratch<T>(problem.group_out_channels() * tile_pixels)),
           grad_weight(make_scratch<Vec<T>>(problem.total_taps() * problem.group_out_channels())) {}
 
+    Windows<T> windows;
     PairPlane<T> plane;
     CellPlane<T> cells;
     Scratch<T> grad_pixels;       // [H, W]
@@ -91,7 +93,7 @@ class PlanarBackward {
       list_tap_gradients(sample, channel, worker.tap_grads);
       if (grad_input_.wanted()) worker.cells.clear();
       for (int64_t p = part.begin; p < part.end; p += tile_pixels) {
-        walk_tile(worker, sample, channel, Tile<T, tile_pixels>(problem_, p, part.end));
+        walk_tile(worker, sample, channel, {p, std::min<int64_t>(tile_pixels, part.end - p)});
       }
       if (grad_input_.wanted()) {
         worker.cells.fold(worker.grad_pixels.get());
@@ -118,7 +120,7 @@ class PlanarBackward {
     }
   }
 
-  void walk_tile(Worker& worker, int64_t sample, int64_t channel, const Tile<T, tile_pixels>& tile) const {
+  void walk_tile(Worker& worker, int64_t sample, int64_t channel, Tile tile) const {
     const int64_t total = problem_.total_taps(), rows = problem_.group_out_channels();
     const int64_t first_row = sample * problem_.out_channels + channel / problem_.group_channels() * rows;
     const Stored* grad_output = static_cast<const Stored*>(grads_.grad_output) + tile.begin;
@@ -131,7 +133,7 @@ class PlanarBackward {
       multiply<T>({weight_.get() + channel * rows * total + first, 1, total}, worker.grad_output.get(), int64_t(tile_pixels),
                rows, worker.grad_columns[0], int64_t(tile_pixels), count, tile.count, false);
       for (int64_t t = 0; t < count; ++t) {
-        locate(worker.taps[first + t], tile, {problem_.height, problem_.width}, worker.samples);
+        locate(worker.taps[first + t], worker.windows, tile, {problem_.height, problem_.width}, worker.samples);
         if (grad_input_.wanted()) {
           differentiate<true>(worker, first, t, tile);
         } else {
@@ -147,7 +149,7 @@ class PlanarBackward {
 
   // One tap of one tile: samples, and what their gradients mean for offsets, mask and input.
   template <bool to_input>
-  void differentiate(Worker& worker, int64_t first, int64_t t, const Tile<T, tile_pixels>& tile) const {
+  void differentiate(Worker& worker, int64_t first, int64_t t, Tile tile) const {
     const Samples<T, tile_pixels>& samples = worker.samples;
     const Ahead<Stored> ahead(worker.taps, first + t, tile.begin, tile_pixels);
     const Stored* mask = worker.taps[first + t].mask;

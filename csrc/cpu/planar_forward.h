@@ -11,17 +11,18 @@ namespace deformwarp::DEFORMWARP_ISA {
 template <class Stored>
 class PlanarForward {
   using T = Arithmetic<Stored>;
-  static constexpr int tile_pixels = 256;
+  static constexpr int tile_pixels = 384;
   static constexpr int tile_taps = 24;
   // A float16 or bfloat16 result is summed in a buffer of its own, at most this many pixels of it.
   static constexpr int64_t buffered_pixels = 2048;
   static constexpr bool sums_in_output = std::is_same_v<T, Stored>;
 
   struct Worker {
-    explicit Worker(const Problem& problem) : plane({problem.height, problem.width}) {
+    explicit Worker(const Problem& problem) : windows(problem), plane({problem.height, problem.width}) {
       if constexpr (!sums_in_output) sums = make_scratch<T>(problem.out_channels * buffered_pixels);
     }
 
+    Windows<T> windows;
     PairPlane<T> plane;
     std::vector<Tap<Stored>> taps;
     Scratch<T> sums;  // [C_out, buffered_pixels]
@@ -94,7 +95,7 @@ class PlanarForward {
       worker.plane.fill(input + c * problem_.plane());
       list_taps(problem_, sample, c, worker.taps);
       for (int64_t p = begin; p < end; p += tile_pixels) {
-        add_tile(worker, c, Tile<T, tile_pixels>(problem_, p, end), {sums.data + (p - begin), sums.stride});
+        add_tile(worker, c, {p, std::min<int64_t>(tile_pixels, end - p)}, {sums.data + (p - begin), sums.stride});
       }
     }
     if constexpr (!sums_in_output) {
@@ -111,7 +112,7 @@ class PlanarForward {
     }
   }
 
-  void add_tile(Worker& worker, int64_t channel, const Tile<T, tile_pixels>& tile, Sums sums) const {
+  void add_tile(Worker& worker, int64_t channel, Tile tile, Sums sums) const {
     const int64_t total = problem_.total_taps(), rows = problem_.group_out_channels();
     T* group_sums = sums.data + channel / problem_.group_channels() * rows * sums.stride;
     for (int64_t first = 0; first < total; first += tile_taps) {
@@ -122,11 +123,11 @@ class PlanarForward {
     }
   }
 
-  void sample_tap(Worker& worker, int64_t t, const Tile<T, tile_pixels>& tile, T* column) const {
+  void sample_tap(Worker& worker, int64_t t, Tile tile, T* column) const {
     const Tap<Stored>& tap = worker.taps[t];
     const Ahead<Stored> ahead(worker.taps, t, tile.begin, tile_pixels);
     Samples<T, tile_pixels>& samples = worker.samples;
-    locate(tap, tile, {problem_.height, problem_.width}, samples);
+    locate(tap, worker.windows, tile, {problem_.height, problem_.width}, samples);
     for (int64_t i = 0; i < tile.count; i += lanes<T>) {
       ahead.fetch(i);
       const Corners<Vec<T>> corners = load_corners(worker.plane.data(), samples.cell + i);

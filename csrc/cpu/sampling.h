@@ -61,22 +61,30 @@ inline int64_t weight_index(const Problem& problem, int64_t channel, int64_t tap
   return ((tap / taps * problem.out_channels + out_channel) * depth + channel % depth) * taps + tap % taps;
 }
 
-// Consecutive output pixels and where their windows begin in the input.
-template <class T, int Pixels>
-struct Tile {
-  int64_t begin, count;
-  alignas(64) T y[Pixels];
-  alignas(64) T x[Pixels];
-
-  Tile(const Problem& problem, int64_t first, int64_t last)
-      : begin(first), count(std::min<int64_t>(Pixels, last - first)) {
-    int64_t row = begin / problem.out_width, column = begin % problem.out_width;
-    for (int64_t i = 0; i < Pixels; ++i) {
-      y[i] = T(row * problem.stride_h);
-      x[i] = T(column * problem.stride_w);
-      if (++column == problem.out_width) column = 0, ++row;
+// Where the windows of all output pixels begin in the input: stride * pixel.
+template <class T>
+class Windows {
+ public:
+  explicit Windows(const Problem& problem)
+      : y_(make_scratch<T>(padded<T>(problem.out_plane()))), x_(make_scratch<T>(padded<T>(problem.out_plane()))) {
+    for (int64_t row = 0, i = 0; row < problem.out_height; ++row) {
+      for (int64_t column = 0; column < problem.out_width; ++column, ++i) {
+        y_[i] = T(row * problem.stride_h);
+        x_[i] = T(column * problem.stride_w);
+      }
     }
   }
+
+  const T* y() const { return y_.get(); }
+  const T* x() const { return x_.get(); }
+
+ private:
+  Scratch<T> y_, x_;  // [Ho * Wo]
+};
+
+// Consecutive output pixels that are worked on together.
+struct Tile {
+  int64_t begin, count;
 };
 
 // Cells and fractions of one tap's samples. Lanes past the tile's count hold a valid cell.
@@ -90,15 +98,15 @@ struct Samples {
 // docs/mathematics.md (2), (3): positions, clamped into the plane's margin, split into cell and fraction. The
 // integer part of a position is summed before the offset is added, so that it is rounded once, as in torchvision.
 template <class Stored, int Pixels>
-inline void locate(const Tap<Stored>& tap, const Tile<Arithmetic<Stored>, Pixels>& tile, PlaneShape plane,
+inline void locate(const Tap<Stored>& tap, const Windows<Arithmetic<Stored>>& windows, Tile tile, PlaneShape plane,
                    Samples<Arithmetic<Stored>, Pixels>& samples) {
   using T = Arithmetic<Stored>;
-  const Stored* offset_y = tap.offset_y + tile.begin;
-  const Stored* offset_x = tap.offset_x + tile.begin;
+  const T *window_y = windows.y() + tile.begin, *window_x = windows.x() + tile.begin;
+  const Stored *offset_y = tap.offset_y + tile.begin, *offset_x = tap.offset_x + tile.begin;
   const int32_t pitch = int32_t(plane.pitch()), origin = int32_t(plane.origin());
   for (int64_t i = 0; i < tile.count; i += lanes<T>) {
-    const Vec<T> y = (load(tile.y + i) + tap.shift_y) + load_widened(offset_y + i, tile.count - i);
-    const Vec<T> x = (load(tile.x + i) + tap.shift_x) + load_widened(offset_x + i, tile.count - i);
+    const Vec<T> y = (load(window_y + i, tile.count - i) + tap.shift_y) + load_widened(offset_y + i, tile.count - i);
+    const Vec<T> x = (load(window_x + i, tile.count - i) + tap.shift_x) + load_widened(offset_x + i, tile.count - i);
     const Vec<T> inside_y = clamp(y, T(-2), T(plane.height));
     const Vec<T> inside_x = clamp(x, T(-2), T(plane.width));
     const IndexVec<T> top = floor_to_index<T>(inside_y), left = floor_to_index<T>(inside_x);

@@ -9,6 +9,12 @@
 
 namespace deformwarp::DEFORMWARP_ISA {
 
+// The number of elements a row of vectors takes that holds `count` elements.
+template <class T>
+constexpr int64_t padded(int64_t count) {
+  return (count + lanes<T> - 1) / lanes<T> * lanes<T>;
+}
+
 struct FreeMemory {
   void operator()(void* memory) const { std::free(memory); }
 };

@@ -18,7 +18,8 @@ class SharedBackward {
 
   struct Worker {
     explicit Worker(const Problem& problem)
-        : image({problem.height, problem.width}, problem.channels),
+        : windows(problem),
+          image({problem.height, problem.width}, problem.channels),
           grad_image({problem.height, problem.width}, problem.channels),
           grad_output(make_scratch<T>(tile_pixels * problem.groups * padded<T>(problem.group_out_channels()))),
           column(make_scratch<T>(tile_pixels * padded<T>(problem.offset_group_channels()))),
@@ -27,6 +28,7 @@ class SharedBackward {
       image.clear();
     }
 
+    Windows<T> windows;
     SharedImage<T> image, grad_image;
     Scratch<T> grad_output;  // [tile_pixels, groups, C_out / groups]
     Scratch<T> column;       // [tile_pixels, channels of a run]
@@ -87,7 +89,7 @@ class SharedBackward {
       worker.image.fill(static_cast<const Stored*>(problem_.input) + sample * problem_.channels * problem_.plane());
       if (grad_input_.wanted()) worker.grad_image.clear();
       for (int64_t p = part.begin; p < part.end; p += tile_pixels) {
-        walk_tile(worker, sample, Tile<T, tile_pixels>(problem_, p, part.end), grad_weight);
+        walk_tile(worker, sample, {p, std::min<int64_t>(tile_pixels, part.end - p)}, grad_weight);
       }
       for (int64_t c = 0; grad_input_.wanted() && c < problem_.channels; ++c) {
         worker.grad_image.read_channel(c, worker.grad_pixels.get());
@@ -96,13 +98,13 @@ class SharedBackward {
     }
   }
 
-  void walk_tile(Worker& worker, int64_t sample, const Tile<T, tile_pixels>& tile, T* grad_weight) const {
+  void walk_tile(Worker& worker, int64_t sample, Tile tile, T* grad_weight) const {
     read_grad_output(worker, sample, tile);
     for (int64_t group = 0; group < problem_.offset_groups; ++group) {
       list_taps(problem_, sample, group, worker.taps);
       const auto runs = channel_runs(problem_, group);
       for (int64_t tap = 0; tap < problem_.total_taps(); ++tap) {
-        locate(worker.taps[tap], tile, {problem_.height, problem_.width}, worker.samples);
+        locate(worker.taps[tap], worker.windows, tile, {problem_.height, problem_.width}, worker.samples);
         for (T* sums : {worker.grad_y, worker.grad_x, worker.grad_mask}) std::fill_n(sums, tile_pixels, T(0));
         for (const ChannelRun& run : runs) walk_run(worker, tap, run, tile, grad_weight);
         write_tap(worker, sample, group, tap, tile);
@@ -110,7 +112,7 @@ class SharedBackward {
     }
   }
 
-  void read_grad_output(Worker& worker, int64_t sample, const Tile<T, tile_pixels>& tile) const {
+  void read_grad_output(Worker& worker, int64_t sample, Tile tile) const {
     std::fill_n(worker.grad_output.get(), tile_pixels * pixel_grads(), T(0));
     for (int64_t channel = 0; channel < problem_.out_channels; ++channel) {
       const int64_t row = channel / problem_.group_out_channels() * rows() + channel % problem_.group_out_channels();
@@ -120,7 +122,7 @@ class SharedBackward {
     }
   }
 
-  void walk_run(Worker& worker, int64_t tap, const ChannelRun& run, const Tile<T, tile_pixels>& tile,
+  void walk_run(Worker& worker, int64_t tap, const ChannelRun& run, Tile tile,
                 T* grad_weight) const {
     const int64_t pitch = padded<T>(run.count), depth = problem_.group_out_channels();
     const T* grad_output = worker.grad_output.get() + run.weight_group * rows();
@@ -139,7 +141,7 @@ class SharedBackward {
   }
 
   template <bool to_input>
-  void differentiate(Worker& worker, int64_t tap, const ChannelRun& run, const Tile<T, tile_pixels>& tile) const {
+  void differentiate(Worker& worker, int64_t tap, const ChannelRun& run, Tile tile) const {
     const int64_t pitch = padded<T>(run.count);
     const Stored* mask = worker.taps[tap].mask;
     for (int64_t p = 0; p < tile.count; ++p) {
@@ -168,7 +170,7 @@ class SharedBackward {
   }
 
   void write_tap(const Worker& worker, int64_t sample, int64_t group, int64_t tap,
-                 const Tile<T, tile_pixels>& tile) const {
+                 Tile tile) const {
     const BranchGradients& grads = grads_.branches[tap / problem_.taps()];
     const int64_t plane = (sample * problem_.offset_groups + group) * problem_.taps() + tap % problem_.taps();
     if (grads.offset != nullptr) {

@@ -15,12 +15,14 @@ class SharedForward {
 
   struct Worker {
     explicit Worker(const Problem& problem)
-        : image({problem.height, problem.width}, problem.channels),
+        : windows(problem),
+          image({problem.height, problem.width}, problem.channels),
           column(make_scratch<T>(tile_pixels * padded<T>(problem.offset_group_channels()))),
           sums(make_scratch<T>(tile_pixels * problem.groups * padded<T>(problem.group_out_channels()))) {
       image.clear();
     }
 
+    Windows<T> windows;
     SharedImage<T> image;
     Scratch<T> column;  // [tile_pixels, channels of an offset group]
     Scratch<T> sums;    // [tile_pixels, groups, C_out / groups]
@@ -68,13 +70,14 @@ class SharedForward {
   void warp_range(Worker& worker, int64_t sample, int64_t first_tile, int64_t last_tile) const {
     worker.image.fill(static_cast<const Stored*>(problem_.input) + sample * problem_.channels * problem_.plane());
     for (int64_t t = first_tile; t < last_tile; ++t) {
-      const Tile<T, tile_pixels> tile(problem_, t * tile_pixels, problem_.out_plane());
+      const int64_t begin = t * tile_pixels;
+      const Tile tile{begin, std::min<int64_t>(tile_pixels, problem_.out_plane() - begin)};
       std::fill_n(worker.sums.get(), tile_pixels * pixel_sums(), T(0));
       for (int64_t group = 0; group < problem_.offset_groups; ++group) {
         list_taps(problem_, sample, group, worker.taps);
         const auto runs = channel_runs(problem_, group);
         for (int64_t tap = 0; tap < problem_.total_taps(); ++tap) {
-          locate(worker.taps[tap], tile, {problem_.height, problem_.width}, worker.samples);
+          locate(worker.taps[tap], worker.windows, tile, {problem_.height, problem_.width}, worker.samples);
           for (const ChannelRun& run : runs) add_run(worker, tap, run, tile);
         }
       }
@@ -82,7 +85,7 @@ class SharedForward {
     }
   }
 
-  void add_run(Worker& worker, int64_t tap, const ChannelRun& run, const Tile<T, tile_pixels>& tile) const {
+  void add_run(Worker& worker, int64_t tap, const ChannelRun& run, Tile tile) const {
     const int64_t pitch = padded<T>(run.count);
     const Stored* mask = worker.taps[tap].mask;
     for (int64_t p = 0; p < tile.count; ++p) {
@@ -98,7 +101,7 @@ class SharedForward {
                                    worker.sums.get() + run.weight_group * rows(), pixel_sums(), tile.count, rows(), true);
   }
 
-  void write_tile(const Worker& worker, int64_t sample, const Tile<T, tile_pixels>& tile) const {
+  void write_tile(const Worker& worker, int64_t sample, Tile tile) const {
     const Stored* bias = static_cast<const Stored*>(output_.bias);
     for (int64_t channel = 0; channel < problem_.out_channels; ++channel) {
       const int64_t row = channel / problem_.group_out_channels() * rows() + channel % problem_.group_out_channels();
