@@ -13,8 +13,7 @@ template <class Stored>
 class SharedBackward {
   using T = Arithmetic<Stored>;
   static constexpr int tile_pixels = 64;
-  // Slices there should be. A constant: results must not depend on the number of threads.
-  static constexpr int64_t wanted_slices = 8;
+  static constexpr int64_t most_slices = 8;
 
   struct Worker {
     explicit Worker(const Problem& problem)
@@ -44,14 +43,14 @@ class SharedBackward {
   SharedBackward(const Problem& problem, const Gradients& grads)
       : problem_(problem),
         grads_(grads),
-        slices_(problem, wanted_slices),
+        slices_(problem, wanted_slices(problem)),
         grad_input_(problem, grads.input, slices_.segments()),
         weight_(make_scratch<T>(problem.total_taps() * problem.group_out_channels() * problem.channels)) {
-    pack_weight();
     if (grads_.weight != nullptr) partial_weight_ = make_scratch<T>(slices_.count() * weight_size());
   }
 
-  void run(const Pool& pool) const {
+  void run(const Pool& pool) {
+    pack_weight(pool);
     pool.for_each(slices_.count(), [&](ItemQueue& queue) {
       Worker worker(problem_);
       for (int64_t item; queue.pop(item);) walk(worker, item);
@@ -61,21 +60,30 @@ class SharedBackward {
   }
 
  private:
+  // Every slice sums a whole weight's gradient, so none is shorter than a tile.
+  static int64_t wanted_slices(const Problem& problem) {
+    return std::clamp<int64_t>(problem.samples * problem.out_plane() / tile_pixels, 1, most_slices);
+  }
+
   int64_t rows() const { return padded<T>(problem_.group_out_channels()); }
   int64_t pixel_grads() const { return problem_.groups * rows(); }
   int64_t weight_size() const { return problem_.total_taps() * problem_.channels * rows(); }
 
-  // [D * K, C_out / groups, C], scaled.
-  void pack_weight() {
+  // [D * K, C_out / groups, C], scaled; row by row, so that the taps' turns read it from the cache.
+  void pack_weight(const Pool& pool) {
     const Stored* weight = static_cast<const Stored*>(problem_.weight);
-    T* packed = weight_.get();
-    for (int64_t tap = 0; tap < problem_.total_taps(); ++tap) {
-      for (int64_t row = 0; row < problem_.group_out_channels(); ++row) {
-        for (int64_t c = 0; c < problem_.channels; ++c) {
-          *packed++ = T(widen(weight[weight_index(problem_, c, tap, row)])) * T(problem_.scale);
+    pool.for_each(problem_.branch_count * problem_.group_out_channels(), [&](ItemQueue& queue) {
+      for (int64_t item; queue.pop(item);) {
+        const int64_t branch = item / problem_.group_out_channels(), row = item % problem_.group_out_channels();
+        for (int64_t k = 0; k < problem_.taps(); ++k) {
+          const int64_t tap = branch * problem_.taps() + k;
+          T* packed = weight_.get() + (tap * problem_.group_out_channels() + row) * problem_.channels;
+          for (int64_t c = 0; c < problem_.channels; ++c) {
+            packed[c] = T(widen(weight[weight_index(problem_, c, tap, row)])) * T(problem_.scale);
+          }
         }
       }
-    }
+    });
   }
 
   void walk(Worker& worker, int64_t slice_number) const {
@@ -184,16 +192,20 @@ class SharedBackward {
     }
   }
 
+  // A vector of rows at a time, as the forward packs them.
   void add_up_weight(const Pool& pool) const {
-    pool.for_each(problem_.channels, [&](ItemQueue& queue) {
-      for (int64_t c; queue.pop(c);) {
+    Stored* grad_weight = static_cast<Stored*>(grads_.weight);
+    pool.for_each(problem_.channels * (rows() / lanes<T>), [&](ItemQueue& queue) {
+      for (int64_t item; queue.pop(item);) {
+        const int64_t c = item % problem_.channels, first = item / problem_.channels * lanes<T>;
+        const int64_t used = std::min<int64_t>(lanes<T>, problem_.group_out_channels() - first);
         for (int64_t tap = 0; tap < problem_.total_taps(); ++tap) {
-          for (int64_t row = 0; row < problem_.group_out_channels(); ++row) {
-            T sum = 0;
-            for (int64_t s = 0; s < slices_.count(); ++s) {
-              sum += partial_weight_[s * weight_size() + (tap * problem_.channels + c) * rows() + row];
-            }
-            narrow(sum * T(problem_.scale), static_cast<Stored*>(grads_.weight)[weight_index(problem_, c, tap, row)]);
+          Vec<T> sums{};
+          for (int64_t s = 0; s < slices_.count(); ++s) {
+            sums += load<T>(partial_weight_.get() + s * weight_size() + (tap * problem_.channels + c) * rows() + first);
+          }
+          for (int64_t l = 0; l < used; ++l) {
+            narrow(T(sums[l]) * T(problem_.scale), grad_weight[weight_index(problem_, c, tap, first + l)]);
           }
         }
       }

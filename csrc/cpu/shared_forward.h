@@ -32,11 +32,10 @@ class SharedForward {
 
  public:
   SharedForward(const Problem& problem, const Output& output)
-      : problem_(problem), output_(output), weight_(make_scratch<T>(problem.total_taps() * problem.channels * rows())) {
-    pack_weight();
-  }
+      : problem_(problem), output_(output), weight_(make_scratch<T>(problem.total_taps() * problem.channels * rows())) {}
 
-  void run(const Pool& pool) const {
+  void run(const Pool& pool) {
+    pack_weight(pool);
     const int64_t for_threads = (pool.threads + problem_.samples - 1) / std::max<int64_t>(problem_.samples, 1);
     const int64_t ranges = std::max<int64_t>(1, std::min(for_threads, problem_.out_plane() / tile_pixels));
     const int64_t tiles = (problem_.out_plane() + tile_pixels - 1) / tile_pixels;
@@ -53,18 +52,23 @@ class SharedForward {
   int64_t rows() const { return padded<T>(problem_.group_out_channels()); }
   int64_t pixel_sums() const { return problem_.groups * rows(); }
 
-  // [D * K, C, C_out / groups], scaled and padded with zeros.
-  void pack_weight() {
+  // [D * K, C, C_out / groups], scaled and padded with zeros. A vector of rows at a time, so that reading walks along
+  // as many rows of the weight and writing fills whole cache lines.
+  void pack_weight(const Pool& pool) {
     const Stored* weight = static_cast<const Stored*>(problem_.weight);
-    T* packed = weight_.get();
-    for (int64_t tap = 0; tap < problem_.total_taps(); ++tap) {
-      for (int64_t c = 0; c < problem_.channels; ++c) {
-        for (int64_t row = 0; row < rows(); ++row) {
-          const bool used = row < problem_.group_out_channels();
-          *packed++ = used ? T(widen(weight[weight_index(problem_, c, tap, row)])) * T(problem_.scale) : T(0);
+    const int64_t blocks = rows() / lanes<T>;
+    pool.for_each(problem_.channels * blocks, [&](ItemQueue& queue) {
+      for (int64_t item; queue.pop(item);) {
+        const int64_t c = item % problem_.channels, first = item / problem_.channels * lanes<T>;
+        for (int64_t tap = 0; tap < problem_.total_taps(); ++tap) {
+          T* packed = weight_.get() + (tap * problem_.channels + c) * rows();
+          for (int64_t row = first; row < first + lanes<T>; ++row) {
+            const bool used = row < problem_.group_out_channels();
+            packed[row] = used ? T(widen(weight[weight_index(problem_, c, tap, row)])) * T(problem_.scale) : T(0);
+          }
         }
       }
-    }
+    });
   }
 
   void warp_range(Worker& worker, int64_t sample, int64_t first_tile, int64_t last_tile) const {

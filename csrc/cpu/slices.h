@@ -17,7 +17,7 @@ struct Slice {
 
 class Slices {
  public:
-  // At least `wanted` slices, where the batch alone does not give as many by cutting samples into segments.
+  // About `wanted` slices; where the batch alone does not give as many, samples are cut into segments.
   Slices(const Problem& problem, int64_t wanted)
       : samples_(problem.samples),
         out_plane_(problem.out_plane()),
