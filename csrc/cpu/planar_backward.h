@@ -74,10 +74,11 @@ class PlanarBackward {
     const Stored* weight = static_cast<const Stored*>(problem_.weight);
     T* packed = weight_.get();
     for (int64_t c = 0; c < problem_.channels; ++c) {
+      const ChannelWeights factors(problem_, c);
       for (int64_t row = 0; row < problem_.group_out_channels(); ++row) {
-        for (int64_t tap = 0; tap < problem_.total_taps(); ++tap) {
-          *packed++ = T(widen(weight[weight_index(problem_, c, tap, row)])) * T(problem_.scale);
-        }
+        for_each_tap(problem_, [&](int64_t, int64_t branch, int64_t k) {
+          *packed++ = T(widen(weight[factors.at(branch, k, row)])) * T(problem_.scale);
+        });
       }
     }
   }
@@ -182,12 +183,15 @@ class PlanarBackward {
     const int64_t total = problem_.total_taps(), rows = problem_.group_out_channels();
     pool.for_each(problem_.channels, [&](ItemQueue& queue) {
       for (int64_t channel; queue.pop(channel);) {
-        for (int64_t i = 0; i < total * rows; ++i) {
-          T sum = 0;
-          for (int64_t s = 0; s < slices_.count(); ++s) sum += partial_weight_[s * weight_size() + channel * total * rows + i];
-          Stored* grad_weight = static_cast<Stored*>(grads_.weight);
-          narrow(sum * T(problem_.scale), grad_weight[weight_index(problem_, channel, i / rows, i % rows)]);
-        }
+        const ChannelWeights factors(problem_, channel);
+        const T* partial = partial_weight_.get() + channel * total * rows;
+        for_each_tap(problem_, [&](int64_t tap, int64_t branch, int64_t k) {
+          for (int64_t row = 0; row < rows; ++row) {
+            T sum = 0;
+            for (int64_t s = 0; s < slices_.count(); ++s) sum += partial[s * weight_size() + tap * rows + row];
+            narrow(sum * T(problem_.scale), static_cast<Stored*>(grads_.weight)[factors.at(branch, k, row)]);
+          }
+        });
       }
     });
   }

@@ -65,11 +65,12 @@ class PlanarForward {
     const Stored* weight = static_cast<const Stored*>(problem_.weight);
     T* packed = weight_.get();
     for (int64_t c = 0; c < problem_.channels; ++c) {
-      for (int64_t tap = 0; tap < problem_.total_taps(); ++tap) {
+      const ChannelWeights factors(problem_, c);
+      for_each_tap(problem_, [&](int64_t, int64_t branch, int64_t k) {
         for (int64_t row = 0; row < problem_.group_out_channels(); ++row) {
-          *packed++ = T(widen(weight[weight_index(problem_, c, tap, row)])) * T(problem_.scale);
+          *packed++ = T(widen(weight[factors.at(branch, k, row)])) * T(problem_.scale);
         }
-      }
+      });
     }
   }
 

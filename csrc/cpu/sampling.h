@@ -54,11 +54,29 @@ struct Ahead {
   }
 };
 
-// Index into the caller's weight [D, C_out, C / groups, Kh, Kw]; `row` counts within the channel's group.
-inline int64_t weight_index(const Problem& problem, int64_t channel, int64_t tap, int64_t row) {
-  const int64_t depth = problem.group_channels(), taps = problem.taps();
-  const int64_t out_channel = channel / depth * problem.group_out_channels() + row;
-  return ((tap / taps * problem.out_channels + out_channel) * depth + channel % depth) * taps + tap % taps;
+// Where one input channel's factors stand in the caller's weight [D, C_out, C / groups, Kh, Kw]. `row` counts the
+// output channels of the channel's group. Steps, because dividing for every factor would take longer than using it.
+struct ChannelWeights {
+  int64_t origin, branch_step, row_step;
+
+  ChannelWeights(const Problem& problem, int64_t channel)
+      : origin((channel / problem.group_channels() * problem.group_out_channels() * problem.group_channels() +
+                channel % problem.group_channels()) *
+               problem.taps()),
+        branch_step(problem.out_channels * problem.group_channels() * problem.taps()),
+        row_step(problem.group_channels() * problem.taps()) {}
+
+  int64_t at(int64_t branch, int64_t k, int64_t row) const {
+    return origin + branch * branch_step + row * row_step + k;
+  }
+};
+
+// Calls visit(tap, branch, k) for all D * Kh * Kw taps.
+template <class Visit>
+void for_each_tap(const Problem& problem, const Visit& visit) {
+  for (int64_t branch = 0, tap = 0; branch < problem.branch_count; ++branch) {
+    for (int64_t k = 0; k < problem.taps(); ++k, ++tap) visit(tap, branch, k);
+  }
 }
 
 // Where the windows of all output pixels begin in the input: stride * pixel.

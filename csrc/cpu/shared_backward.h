@@ -69,17 +69,18 @@ class SharedBackward {
   int64_t pixel_grads() const { return problem_.groups * rows(); }
   int64_t weight_size() const { return problem_.total_taps() * problem_.channels * rows(); }
 
-  // [D * K, C_out / groups, C], scaled; row by row, so that the taps' turns read it from the cache.
+  // [D * K, C_out / groups, C], scaled.
   void pack_weight(const Pool& pool) {
     const Stored* weight = static_cast<const Stored*>(problem_.weight);
     pool.for_each(problem_.branch_count * problem_.group_out_channels(), [&](ItemQueue& queue) {
       for (int64_t item; queue.pop(item);) {
         const int64_t branch = item / problem_.group_out_channels(), row = item % problem_.group_out_channels();
-        for (int64_t k = 0; k < problem_.taps(); ++k) {
-          const int64_t tap = branch * problem_.taps() + k;
-          T* packed = weight_.get() + (tap * problem_.group_out_channels() + row) * problem_.channels;
-          for (int64_t c = 0; c < problem_.channels; ++c) {
-            packed[c] = T(widen(weight[weight_index(problem_, c, tap, row)])) * T(problem_.scale);
+        T* packed = weight_.get() + (branch * problem_.taps() * problem_.group_out_channels() + row) * problem_.channels;
+        for (int64_t c = 0; c < problem_.channels; ++c) {
+          const ChannelWeights factors(problem_, c);
+          for (int64_t k = 0; k < problem_.taps(); ++k) {
+            const T factor = T(widen(weight[factors.at(branch, k, row)])) * T(problem_.scale);
+            packed[k * problem_.group_out_channels() * problem_.channels + c] = factor;
           }
         }
       }
@@ -199,15 +200,16 @@ class SharedBackward {
       for (int64_t item; queue.pop(item);) {
         const int64_t c = item % problem_.channels, first = item / problem_.channels * lanes<T>;
         const int64_t used = std::min<int64_t>(lanes<T>, problem_.group_out_channels() - first);
-        for (int64_t tap = 0; tap < problem_.total_taps(); ++tap) {
+        const ChannelWeights factors(problem_, c);
+        for_each_tap(problem_, [&](int64_t tap, int64_t branch, int64_t k) {
           Vec<T> sums{};
           for (int64_t s = 0; s < slices_.count(); ++s) {
             sums += load<T>(partial_weight_.get() + s * weight_size() + (tap * problem_.channels + c) * rows() + first);
           }
           for (int64_t l = 0; l < used; ++l) {
-            narrow(T(sums[l]) * T(problem_.scale), grad_weight[weight_index(problem_, c, tap, first + l)]);
+            narrow(T(sums[l]) * T(problem_.scale), grad_weight[factors.at(branch, k, first + l)]);
           }
-        }
+        });
       }
     });
   }

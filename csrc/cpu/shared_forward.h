@@ -60,13 +60,14 @@ class SharedForward {
     pool.for_each(problem_.channels * blocks, [&](ItemQueue& queue) {
       for (int64_t item; queue.pop(item);) {
         const int64_t c = item % problem_.channels, first = item / problem_.channels * lanes<T>;
-        for (int64_t tap = 0; tap < problem_.total_taps(); ++tap) {
+        const ChannelWeights factors(problem_, c);
+        for_each_tap(problem_, [&](int64_t tap, int64_t branch, int64_t k) {
           T* packed = weight_.get() + (tap * problem_.channels + c) * rows();
           for (int64_t row = first; row < first + lanes<T>; ++row) {
             const bool used = row < problem_.group_out_channels();
-            packed[row] = used ? T(widen(weight[weight_index(problem_, c, tap, row)])) * T(problem_.scale) : T(0);
+            packed[row] = used ? T(widen(weight[factors.at(branch, k, row)])) * T(problem_.scale) : T(0);
           }
-        }
+        });
       }
     });
   }
