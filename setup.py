@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +15,8 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).absolute().parent
+OLDEST_TORCH = (2, 11)
 
 
 class MissingRequirement(SystemExit):
@@ -23,23 +26,32 @@ class MissingRequirement(SystemExit):
         super().__init__(f"deformwarp: {what}: {remedy}")
 
 
-def torch_directory() -> Path:
-    """The folder of the torch that this Python would import, found without importing it."""
-    spec = importlib.util.find_spec("torch")
+def package_directory(name: str) -> Path | None:
+    """The folder of the package that this Python would import, found without importing it."""
+    spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingRequirement("torch is missing", "run `pip install 'torch>=2.11'`, then build again")
-    folder = Path(next(iter(spec.submodule_search_locations)))
-    if not (folder / "include/torch/csrc/stable/library.h").exists():
-        raise MissingRequirement(f"the torch in {folder} is too old", "run `pip install 'torch>=2.11'`")
+        return None
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def torch_directory() -> Path:
+    """The folder of a torch that has the stable interface the sources are written for."""
+    folder = package_directory("torch")
+    install = "run `pip install 'torch>=2.11'`, then build again"
+    if folder is None or not (folder / "version.py").exists():
+        raise MissingRequirement("torch is missing", install)
+    version = re.search(r"^__version__.*['\"]((\d+)\.(\d+).*)['\"]", (folder / "version.py").read_text(), re.MULTILINE)
+    if version is None or (int(version[2]), int(version[3])) < OLDEST_TORCH:
+        raise MissingRequirement(f"torch {version[1] if version else 'of an unknown version'} is too old", install)
     return folder
 
 
 def pybind11_directory() -> Path:
     """The folder with pybind11's CMake package."""
-    spec = importlib.util.find_spec("pybind11")
-    if spec is None or not spec.submodule_search_locations:
+    folder = package_directory("pybind11")
+    if folder is None:
         raise MissingRequirement("pybind11 is missing", "run `pip install pybind11`, then build again")
-    return Path(next(iter(spec.submodule_search_locations))) / "share/cmake/pybind11"
+    return folder / "share/cmake/pybind11"
 
 
 def executable(name: str) -> str:
@@ -51,12 +63,30 @@ def executable(name: str) -> str:
 
 
 def check_compiler() -> None:
-    """A C++ compiler must be there; CMake itself says when it is too old."""
-    wanted = os.environ.get("CXX")
-    if wanted is not None and shutil.which(wanted.split()[0]) is None:
-        raise MissingRequirement(f"CXX={wanted} is not a program", "set CXX to a C++20 compiler, or unset it")
-    if wanted is None and not any(map(shutil.which, ("c++", "g++", "clang++"))):
-        raise MissingRequirement("no C++ compiler was found", "install g++ >= 11 or clang++ >= 14, or set CXX")
+    """A C++20 compiler must be there."""
+    remedy = "install g++ >= 11 or clang++ >= 14, or set CXX to one"
+    named = os.environ.get("CXX")
+    command = shlex.split(named) if named else [*filter(shutil.which, ("c++", "g++", "clang++"))][:1]
+    if not command:
+        raise MissingRequirement("no C++ compiler was found", remedy)
+    if shutil.which(command[0]) is None:
+        raise MissingRequirement(f"CXX={named} is not a program", remedy)
+    trial = subprocess.run(
+        [*command, "-std=c++20", "-E", "-P", "-x", "c++", "-"],
+        input="__cplusplus",
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    if trial.stdout.strip() != "202002L":
+        raise MissingRequirement(f"{shlex.join(command)} is no C++20 compiler", remedy)
+
+
+def check_python_headers() -> None:
+    """Systems package them apart from Python itself."""
+    folder = Path(sysconfig.get_path("include"))
+    if not (folder / "Python.h").exists():
+        raise MissingRequirement(f"{folder} has no Python.h", "install the Python headers (python3-dev, python3-devel)")
 
 
 class CMakeBuild(build_ext):
@@ -64,6 +94,7 @@ class CMakeBuild(build_ext):
 
     def run(self) -> None:
         check_compiler()
+        check_python_headers()
         build = Path(self.build_temp).absolute()
         prefix = build / "install"
         cmake = executable("cmake")
@@ -77,14 +108,14 @@ class CMakeBuild(build_ext):
         ]  # fmt: skip
         for command in (configure, [cmake, "--build", str(build)], [cmake, "--install", str(build)]):
             if subprocess.run(command, check=False).returncode != 0:
-                raise MissingRequirement(
-                    "CMake could not build the library",
-                    "its messages above say why; it needs a C++20 compiler (g++ >= 11, clang++ >= 14) and the Python headers",
-                )
+                raise MissingRequirement("CMake could not build the library", "its messages above say what is wrong")
         target = Path(self.get_ext_fullpath("deformwarp._C"))
         target.parent.mkdir(parents=True, exist_ok=True)
         (library,) = (prefix / "deformwarp").glob("_C*")
         shutil.copy2(library, target)
 
 
-setup(ext_modules=[Extension("deformwarp._C", sources=[])], cmdclass={"build_ext": CMakeBuild})
+if __name__ == "__main__":
+    # Named for the source distribution only: CMake knows what it compiles.
+    native = ["CMakeLists.txt", *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("csrc/**/*.*")))]
+    setup(ext_modules=[Extension("deformwarp._C", sources=[], depends=native)], cmdclass={"build_ext": CMakeBuild})

@@ -18,14 +18,14 @@ struct Branch {
 };
 
 struct Problem {
-  DType dtype;                                   // of every tensor
-  int64_t samples, channels, height, width;      // N, C, H, W
-  int64_t out_channels, out_height, out_width;   // C_out, Ho, Wo
-  int64_t kernel_h, kernel_w;                    // Kh, Kw
+  DType dtype;                                  // of every tensor
+  int64_t samples, channels, height, width;     // N, C, H, W
+  int64_t out_channels, out_height, out_width;  // C_out, Ho, Wo
+  int64_t kernel_h, kernel_w;                   // Kh, Kw
   int64_t stride_h, stride_w;
-  int64_t groups, offset_groups;                 // of the weight; of the offsets (G)
-  int64_t branch_count;                          // D
-  const Branch* branches;                        // [D]
+  int64_t groups, offset_groups;  // of the weight; of the offsets (G)
+  int64_t branch_count;           // D
+  const Branch* branches;         // [D]
   double scale;
   const void* input;   // [N, C, H, W]
   const void* weight;  // [D, C_out, C/groups, Kh, Kw]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from deformwarp import ops, reference, rules
@@ -68,8 +67,9 @@ def use_backend(name: str) -> Iterator[None]:
         ValueError: there is no such backend.
         RuntimeError: within the block, the backend cannot take a problem; the message says why.
 
-    >>> x, offset, weight = torch.rand(1, 1, 4, 4), torch.zeros(1, 18, 4, 4), torch.rand(1, 1, 3, 3)
+    >>> import torch
     >>> import deformwarp
+    >>> x, offset, weight = torch.rand(1, 1, 4, 4), torch.zeros(1, 18, 4, 4), torch.rand(1, 1, 3, 3)
     >>> with use_backend("reference"):
     ...     deformwarp.deform_conv2d(x, offset, weight, padding=1).shape
     torch.Size([1, 1, 4, 4])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ IntOrPair = int | tuple[int, int]
 
 
 def _pair(name: str, value: object) -> list[int]:
-    values = list(value) if isinstance(value, (tuple, list)) else [value, value]
+    values: list[Any] = list(value) if isinstance(value, (tuple, list)) else [value, value]
     if len(values) != 2 or any(isinstance(v, bool) or not isinstance(v, (int, torch.SymInt)) for v in values):
         raise TypeError(f"{name}: is {value!r}, but should be an int or a pair of ints")
     return values

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch  # brings the libraries that the compiled one is linked to
 
 try:
-    from deformwarp import _C
+    import deformwarp._C as _C
 except ImportError as error:  # pragma: no cover - needs a broken installation
     raise ImportError(
         f"deformwarp: the compiled library does not load ({error}): "

@@ -10,15 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 import deformwarp.native  # noqa: F401  the library that defines the operators
 from deformwarp import reference, rules
 
 Gradients = tuple[Tensor, list[Tensor], list[Tensor], Tensor]  # of input, offsets, masks, weight
-
-
-def _output_like(input: Tensor, problem: rules.Problem) -> Tensor:
-    return input.new_empty(problem.output_shape)
 
 
 @torch.library.register_fake("deformwarp::warp")
@@ -59,9 +56,7 @@ def _fake_warp_backward(
     masks_wanted: bool,
     weight_wanted: bool,
 ) -> Gradients:
-    rules.check(
-        rules.Problem(input, offsets, masks, weight, None, stride, padding, dilation, grad_output=grad_output)
-    )
+    rules.check(rules.Problem(input, offsets, masks, weight, None, stride, padding, dilation, grad_output=grad_output))
     return (
         _gradient_like(input, input_wanted),
         [_gradient_like(offset, offsets_wanted) for offset in offsets],
@@ -83,9 +78,7 @@ def _warp_by_formula(*args: Any) -> Tensor:
 def _warp_backward_by_formula(grad_output: Tensor, *args: Any) -> Gradients:
     *arguments, input_wanted, offsets_wanted, masks_wanted, weight_wanted = args
     input, offsets, masks, weight, stride, padding, dilation, _ = arguments
-    rules.check(
-        rules.Problem(input, offsets, masks, weight, None, stride, padding, dilation, grad_output=grad_output)
-    )
+    rules.check(rules.Problem(input, offsets, masks, weight, None, stride, padding, dilation, grad_output=grad_output))
     grads = reference.warp_gradients(grad_output, *arguments)
     return (
         grads[0] if input_wanted else input.new_empty(0),
@@ -160,7 +153,7 @@ def _double_vjp(ctx: Any, grads: Sequence[Any]) -> tuple[Tensor, Tensor, list[Te
     ) -> Gradients:
         return reference.warp_gradients(grad_output, input, offsets, masks, weight, *geometry)
 
-    primals, vjp = torch.func.vjp(gradients, grad_output, input, offsets, masks, weight)
+    primals, vjp, *_ = torch.func.vjp(gradients, grad_output, input, offsets, masks, weight)
 
     def incoming(given: Any, primal: Any, want: bool) -> Any:
         if isinstance(primal, list):
@@ -176,9 +169,7 @@ def _warp_backward_autograd(ctx: Any, *grads: Any) -> tuple[Any, ...]:
     return *_double_vjp(ctx, grads), *([None] * 8)
 
 
-torch.library.register_autograd(
-    "deformwarp::warp_backward", _warp_backward_autograd, setup_context=_save_warp_backward
-)
+torch.library.register_autograd("deformwarp::warp_backward", _warp_backward_autograd, setup_context=_save_warp_backward)
 
 
 def _one_by_one(op: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
@@ -245,9 +236,7 @@ class _TransformableWarpBackward(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         grad_output, input, weight, rest, branches, *sampling = inputs
-        _save_warp_backward(
-            ctx, (grad_output, input, sampling[:branches], sampling[branches:], weight, *rest), output
-        )
+        _save_warp_backward(ctx, (grad_output, input, sampling[:branches], sampling[branches:], weight, *rest), output)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
@@ -262,21 +251,34 @@ def _transformable_backward(
     grad_output: Tensor, input: Tensor, offsets: list[Tensor], masks: list[Tensor], weight: Tensor, *rest: Any
 ) -> Gradients:
     branches = len(offsets)
-    grad_input, grad_weight, *sampling = _TransformableWarpBackward.apply(  # type: ignore[no-untyped-call]
+    grad_input, grad_weight, *sampling = _TransformableWarpBackward.apply(
         grad_output, input, weight, list(rest), branches, *offsets, *masks
     )
     return grad_input, sampling[:branches], sampling[branches:], grad_weight
+
+
+def _refuse_tangents(problem: rules.Problem) -> None:
+    # PyTorch would drop them without a word: registered gradients know nothing of forward mode.
+    if forward_ad._current_level < 0:
+        return
+    for tensor in (problem.input, problem.weight, *problem.offsets, *problem.masks):
+        if forward_ad.unpack_dual(tensor).tangent is not None:
+            raise NotImplementedError(
+                "forward-mode AD (jvp) is not supported by deformwarp's kernels: "
+                "use it within `deformwarp.use_backend('reference')`"
+            )
 
 
 def warp(problem: rules.Problem, scale: float) -> Tensor:
     """The operator on a valid problem, in whatever way the current torch.func transforms need it."""
     geometry = [list(problem.stride), list(problem.padding), list(problem.dilation), scale]
     if torch._C._are_functorch_transforms_active():
-        result: Tensor = _TransformableWarp.apply(  # type: ignore[no-untyped-call]
+        transformable: Tensor = _TransformableWarp.apply(
             problem.input, problem.weight, problem.bias, geometry, problem.branches, *problem.offsets, *problem.masks
         )
-        return result
-    result = torch.ops.deformwarp.warp(
+        return transformable
+    _refuse_tangents(problem)
+    output: Tensor = torch.ops.deformwarp.warp(
         problem.input, list(problem.offsets), list(problem.masks), problem.weight, problem.bias, *geometry
     )
-    return result
+    return output

@@ -121,6 +121,6 @@ def warp_gradients(
     def forward(input: Tensor, offsets: list[Tensor], masks: list[Tensor], weight: Tensor) -> Tensor:
         return warp(input, offsets, masks, weight, None, stride, padding, dilation, scale)
 
-    _, vjp = torch.func.vjp(forward, input, list(offsets), list(masks), weight)
+    vjp = torch.func.vjp(forward, input, list(offsets), list(masks), weight)[1]
     grads: tuple[Tensor, list[Tensor], list[Tensor], Tensor] = vjp(grad_output)
     return grads

@@ -150,7 +150,9 @@ def _weight_size(p: Problem) -> Iterator[str]:
 def _weight_channels(p: Problem) -> Iterator[str]:
     if p.input.shape[1] % p.weight.shape[2] != 0:
         yield _expected(
-            "weight", _weight_shape(p), f"{_weight_form(p)} with C/groups a divisor of the input's C = {p.input.shape[1]}"
+            "weight",
+            _weight_shape(p),
+            f"{_weight_form(p)} with C/groups a divisor of the input's C = {p.input.shape[1]}",
         )
 
 

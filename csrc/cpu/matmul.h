@@ -46,8 +46,8 @@ inline void multiply_block(Factors<T> a, const T* b, int64_t b_stride, int64_t d
 }
 
 template <class T, int Rows>
-inline void multiply_rows(Factors<T> a, const T* b, int64_t b_stride, int64_t depth, T* out,
-                          int64_t out_stride, int64_t columns, bool accumulate) {
+inline void multiply_rows(Factors<T> a, const T* b, int64_t b_stride, int64_t depth, T* out, int64_t out_stride,
+                          int64_t columns, bool accumulate) {
   constexpr int64_t wide = block_vectors * lanes<T>;
   int64_t p = 0;
   for (; p + wide <= columns; p += wide) {
@@ -60,8 +60,8 @@ inline void multiply_rows(Factors<T> a, const T* b, int64_t b_stride, int64_t de
 
 // out[r][p] (+)= sum over k of a(r, k) * b[k][p]
 template <class T, int Rows = block_rows>
-inline void multiply(Factors<T> a, const T* b, int64_t b_stride, int64_t depth, T* out,
-                     int64_t out_stride, int64_t rows, int64_t columns, bool accumulate) {
+inline void multiply(Factors<T> a, const T* b, int64_t b_stride, int64_t depth, T* out, int64_t out_stride,
+                     int64_t rows, int64_t columns, bool accumulate) {
   for (; rows >= Rows; rows -= Rows, a.data += Rows * a.row, out += Rows * out_stride) {
     multiply_rows<T, Rows>(a, b, b_stride, depth, out, out_stride, columns, accumulate);
   }

@@ -65,9 +65,7 @@ class PlanarBackward {
   }
 
  private:
-  int64_t weight_size() const {
-    return problem_.channels * problem_.total_taps() * problem_.group_out_channels();
-  }
+  int64_t weight_size() const { return problem_.channels * problem_.total_taps() * problem_.group_out_channels(); }
 
   // [C, C_out / groups, D * K], scaled: the transpose of the forward's packing.
   void pack_weight() {
@@ -131,8 +129,8 @@ class PlanarBackward {
     }
     for (int64_t first = 0; first < total; first += tile_taps) {
       const int64_t count = std::min<int64_t>(tile_taps, total - first);
-      multiply<T>({weight_.get() + channel * rows * total + first, 1, total}, worker.grad_output.get(), int64_t(tile_pixels),
-               rows, worker.grad_columns[0], int64_t(tile_pixels), count, tile.count, false);
+      multiply<T>({weight_.get() + channel * rows * total + first, 1, total}, worker.grad_output.get(),
+                  int64_t(tile_pixels), rows, worker.grad_columns[0], int64_t(tile_pixels), count, tile.count, false);
       for (int64_t t = 0; t < count; ++t) {
         locate(worker.taps[first + t], worker.windows, tile, {problem_.height, problem_.width}, worker.samples);
         if (grad_input_.wanted()) {

@@ -56,9 +56,7 @@ class PlanarForward {
   }
 
  private:
-  int64_t weight_size() const {
-    return problem_.channels * problem_.total_taps() * problem_.group_out_channels();
-  }
+  int64_t weight_size() const { return problem_.channels * problem_.total_taps() * problem_.group_out_channels(); }
 
   // [C, D * K, C_out / groups], scaled: the factors of one column stand side by side.
   void pack_weight() {
@@ -82,8 +80,8 @@ class PlanarForward {
   }
 
   void warp_range(Worker& worker, int64_t sample, int64_t begin, int64_t end) const {
-    Stored* output = static_cast<Stored*>(output_.output) +
-                     sample * problem_.out_channels * problem_.out_plane() + begin;  // [C_out, Ho * Wo]
+    Stored* output = static_cast<Stored*>(output_.output) + sample * problem_.out_channels * problem_.out_plane() +
+                     begin;  // [C_out, Ho * Wo]
     Sums sums;
     if constexpr (sums_in_output) {
       sums = {output, problem_.out_plane()};
@@ -119,8 +117,8 @@ class PlanarForward {
     for (int64_t first = 0; first < total; first += tile_taps) {
       const int64_t count = std::min<int64_t>(tile_taps, total - first);
       for (int64_t t = 0; t < count; ++t) sample_tap(worker, first + t, tile, worker.columns[t]);
-      multiply<T>({weight_.get() + (channel * total + first) * rows, 1, rows}, worker.columns[0], int64_t(tile_pixels), count,
-               group_sums, sums.stride, rows, tile.count, true);
+      multiply<T>({weight_.get() + (channel * total + first) * rows, 1, rows}, worker.columns[0], int64_t(tile_pixels),
+                  count, group_sums, sums.stride, rows, tile.count, true);
     }
   }
 

@@ -72,8 +72,7 @@ class CellPlane {
       const T* here = cells_.get() + 4 * shape_.origin() + y * pitch;
       const T* above = here - pitch;
       for (int64_t x = 0; x < shape_.width; ++x) {
-        grad_pixels[y * shape_.width + x] =
-            (here[4 * x] + here[4 * x - 3]) + (above[4 * x + 2] + above[4 * x - 1]);
+        grad_pixels[y * shape_.width + x] = (here[4 * x] + here[4 * x - 3]) + (above[4 * x + 2] + above[4 * x - 1]);
       }
     }
   }

@@ -11,7 +11,7 @@ namespace deformwarp::DEFORMWARP_ISA {
 // One kernel tap of one branch, for one sample and one offset group.
 template <class Stored>
 struct Tap {
-  Arithmetic<Stored> shift_y, shift_x;      // dilation * tap - padding
+  Arithmetic<Stored> shift_y, shift_x;       // dilation * tap - padding
   const Stored *offset_y, *offset_x, *mask;  // [Ho * Wo]; mask may be null
 };
 

@@ -75,7 +75,8 @@ class SharedBackward {
     pool.for_each(problem_.branch_count * problem_.group_out_channels(), [&](ItemQueue& queue) {
       for (int64_t item; queue.pop(item);) {
         const int64_t branch = item / problem_.group_out_channels(), row = item % problem_.group_out_channels();
-        T* packed = weight_.get() + (branch * problem_.taps() * problem_.group_out_channels() + row) * problem_.channels;
+        T* packed =
+            weight_.get() + (branch * problem_.taps() * problem_.group_out_channels() + row) * problem_.channels;
         for (int64_t c = 0; c < problem_.channels; ++c) {
           const ChannelWeights factors(problem_, c);
           for (int64_t k = 0; k < problem_.taps(); ++k) {
@@ -131,8 +132,7 @@ class SharedBackward {
     }
   }
 
-  void walk_run(Worker& worker, int64_t tap, const ChannelRun& run, Tile tile,
-                T* grad_weight) const {
+  void walk_run(Worker& worker, int64_t tap, const ChannelRun& run, Tile tile, T* grad_weight) const {
     const int64_t pitch = padded<T>(run.count), depth = problem_.group_out_channels();
     const T* grad_output = worker.grad_output.get() + run.weight_group * rows();
     multiply<T, shared_block_rows>({grad_output, pixel_grads(), 1},
@@ -178,8 +178,7 @@ class SharedBackward {
     }
   }
 
-  void write_tap(const Worker& worker, int64_t sample, int64_t group, int64_t tap,
-                 Tile tile) const {
+  void write_tap(const Worker& worker, int64_t sample, int64_t group, int64_t tap, Tile tile) const {
     const BranchGradients& grads = grads_.branches[tap / problem_.taps()];
     const int64_t plane = (sample * problem_.offset_groups + group) * problem_.taps() + tap % problem_.taps();
     if (grads.offset != nullptr) {

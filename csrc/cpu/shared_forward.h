@@ -32,7 +32,9 @@ class SharedForward {
 
  public:
   SharedForward(const Problem& problem, const Output& output)
-      : problem_(problem), output_(output), weight_(make_scratch<T>(problem.total_taps() * problem.channels * rows())) {}
+      : problem_(problem),
+        output_(output),
+        weight_(make_scratch<T>(problem.total_taps() * problem.channels * rows())) {}
 
   void run(const Pool& pool) {
     pack_weight(pool);
@@ -98,12 +100,13 @@ class SharedForward {
       const Vec<T> ly = broadcast(worker.samples.ly[p]), lx = broadcast(worker.samples.lx[p]);
       const Vec<T> factor = broadcast(mask == nullptr ? T(1) : T(widen(mask[tile.begin + p])));
       for (int64_t c = 0; c < run.count; c += lanes<T>) {
-        store(worker.column.get() + p * pitch + c, factor * bilinear_value(worker.image.corners(pixel + c, run.count - c), ly, lx));
+        store(worker.column.get() + p * pitch + c,
+              factor * bilinear_value(worker.image.corners(pixel + c, run.count - c), ly, lx));
       }
     }
-    multiply<T, shared_block_rows>({worker.column.get(), pitch, 1},
-                                   weight_.get() + (tap * problem_.channels + run.first) * rows(), rows(), run.count,
-                                   worker.sums.get() + run.weight_group * rows(), pixel_sums(), tile.count, rows(), true);
+    multiply<T, shared_block_rows>(
+        {worker.column.get(), pitch, 1}, weight_.get() + (tap * problem_.channels + run.first) * rows(), rows(),
+        run.count, worker.sums.get() + run.weight_group * rows(), pixel_sums(), tile.count, rows(), true);
   }
 
   void write_tile(const Worker& worker, int64_t sample, Tile tile) const {

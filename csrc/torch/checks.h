@@ -17,10 +17,10 @@ namespace deformwarp {
 using torch::stable::Tensor;
 
 struct Arguments {
-  const Tensor& input;                 // [N, C, H, W]
-  const std::vector<Tensor>& offsets;  // D x [N, 2*G*Kh*Kw, Ho, Wo]
-  const std::vector<Tensor>& masks;    // none, or D x [N, G*Kh*Kw, Ho, Wo]
-  const Tensor& weight;                // [D, C_out, C/groups, Kh, Kw]
+  const Tensor& input;                   // [N, C, H, W]
+  const std::vector<Tensor>& offsets;    // D x [N, 2*G*Kh*Kw, Ho, Wo]
+  const std::vector<Tensor>& masks;      // none, or D x [N, G*Kh*Kw, Ho, Wo]
+  const Tensor& weight;                  // [D, C_out, C/groups, Kh, Kw]
   const std::vector<int64_t>& stride;    // (h, w)
   const std::vector<int64_t>& padding;   // D times (h, w)
   const std::vector<int64_t>& dilation;  // D times (h, w)
@@ -49,8 +49,9 @@ inline void check_alike(const Tensor& tensor, const Tensor& input, const char* d
   require(tensor.device() == input.device(), device_rule);
 }
 
-inline void check_sampling_tensor(const Tensor& tensor, const Arguments& a, const char* channels_rule, bool channels_fit,
-                                  int64_t out_height, int64_t out_width, const char* batch_rule, const char* size_rule) {
+inline void check_sampling_tensor(const Tensor& tensor, const Arguments& a, const char* channels_rule,
+                                  bool channels_fit, int64_t out_height, int64_t out_width, const char* batch_rule,
+                                  const char* size_rule) {
   require(tensor.size(0) == a.input.size(0), batch_rule);
   require(channels_fit, channels_rule);
   require(tensor.size(2) == out_height && tensor.size(3) == out_width, size_rule);

@@ -97,8 +97,8 @@ Tensor warp_cpu(const Tensor& input, const std::vector<Tensor>& offsets, const s
   if (bias.has_value()) check_bias(*bias, arguments);
   const Bound bound(arguments, scale);
   const Problem& problem = bound.problem;
-  Tensor output = torch::stable::new_empty(
-      input, {problem.samples, problem.out_channels, problem.out_height, problem.out_width});
+  Tensor output =
+      torch::stable::new_empty(input, {problem.samples, problem.out_channels, problem.out_height, problem.out_width});
   if (problem.samples == 0) return output;
   const std::optional<Tensor> dense_bias =
       bias.has_value() ? std::optional<Tensor>(torch::stable::contiguous(*bias)) : std::nullopt;
