@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from deformwarp.deform_convs import describe_deform_conv
 from deformwarp.functional import IntOrPair, deform_conv2d, fused_deform_warp
 
 
@@ -127,7 +128,9 @@ class FusedDeformWarp(nn.Module):
         )
 
     @classmethod
-    def from_deform_convs(cls, convs: Sequence[nn.Module], *, scale: float = 1.0) -> FusedDeformWarp:
+    def from_deform_convs(
+        cls, convs: Sequence[nn.Module], *, scale: float = 1.0, offset_groups: int | None = None
+    ) -> FusedDeformWarp:
         """One layer that computes ``scale`` times the sum of several deformable convolutions of one input.
 
         Takes over their weights (copied, on their device, in their dtype), and their biases, summed and scaled.
@@ -136,6 +139,8 @@ class FusedDeformWarp(nn.Module):
             convs: D modules of torchvision (``DeformConv2d``), mmcv (``DeformConv2d``, ``ModulatedDeformConv2d``) or
                 deformwarp, alike but for dilation, padding and parameters.
             scale: factor of the sum.
+            offset_groups: G. Torchvision's modules leave it to the offsets, and so does the layer's forward: it only
+                sets ``offset_channels``. None for that of the modules, or for one per channel where they do not say.
 
         Raises:
             ValueError: the modules are none, or differ in what the layer has only one of.
@@ -146,8 +151,6 @@ class FusedDeformWarp(nn.Module):
         >>> FusedDeformWarp.from_deform_convs(convs).dilations
         ((1, 1), (2, 2))
         """
-        from deformwarp.fuse import describe_deform_conv
-
         if not convs:
             raise ValueError("convs: is empty, but should hold at least one deformable convolution")
         specs = [describe_deform_conv(conv, f"convs[{d}]") for d, conv in enumerate(convs)]
@@ -166,7 +169,7 @@ class FusedDeformWarp(nn.Module):
             first.kernel_size,
             [spec.dilation for spec in specs],
             groups=first.groups,
-            offset_groups=first.offset_groups or first.channels,
+            offset_groups=offset_groups or first.offset_groups,
             stride=first.stride,
             padding=[spec.padding for spec in specs],
             bias=bool(biases),
