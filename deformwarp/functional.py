@@ -61,12 +61,9 @@ def _padding(value: object, weight: Tensor, dilation: list[int]) -> list[int]:
     return _pair("padding", value) * branches
 
 
-def _autocast(problem: rules.Problem) -> rules.Problem:
+def _in_dtype_of_offsets(problem: rules.Problem) -> rules.Problem:
     """Under autocast all tensors take the offsets' dtype: positions are never rounded further, and half-precision
     offsets, which are nearly all of the memory traffic, are not widened."""
-    device = problem.input.device.type
-    if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
-        return problem
     floating = [offset.dtype for offset in problem.offsets if offset.dtype in rules.DTYPES]
     if not floating:
         return problem
@@ -90,10 +87,20 @@ def _autocast(problem: rules.Problem) -> rules.Problem:
     )
 
 
+def _autocasts(problem: rules.Problem) -> bool:
+    device = problem.input.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def _warp(problem: rules.Problem, scale: float) -> Tensor:
-    problem = _autocast(problem)
+    if not _autocasts(problem):
+        rules.check(problem)
+        return backends.warp(problem, scale)
+    problem = _in_dtype_of_offsets(problem)
     rules.check(problem)
-    return backends.warp(problem, scale)
+    # The reference formula's own products must not be rounded.
+    with torch.autocast(problem.input.device.type, enabled=False):
+        return backends.warp(problem, scale)
 
 
 def fused_deform_warp(

@@ -58,7 +58,7 @@ def sample(input: Tensor, y: Tensor, x: Tensor) -> Tensor:
         for right, weight_x in ((0, 1 - lx), (1, lx)):
             row, column = top.long() + down, left.long() + right
             valid = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            index = torch.where(valid, row * width + column, 0).reshape(samples, groups, 1, -1)
+            index = torch.where(valid, row * width + column, 0).flatten(2).unsqueeze(2)  # [N, G, 1, K * Ho * Wo]
             value = pixels.gather(3, index.expand(-1, -1, channels // groups, -1))
             value = value.reshape(samples, groups, channels // groups, *y.shape[2:])
             value = torch.where(valid.unsqueeze(2), value, 0)
@@ -84,18 +84,19 @@ def warp(
     branches, out_channels, group_channels, *kernel = weight.shape
     samples, channels, height, width = input.shape
     groups, taps = channels // group_channels, kernel[0] * kernel[1]
+    offset_groups = offsets[0].shape[1] // (2 * taps)
     out_size = offsets[0].shape[2:]
     image = input.to(exact)
     total = image.new_zeros(samples, groups, out_channels // groups, *out_size)
     for d in range(branches):
-        offset = offsets[d].to(exact).reshape(samples, -1, taps, 2, *out_size)
+        offset = offsets[d].to(exact).reshape(samples, offset_groups, taps, 2, *out_size)
         y, x = positions(
             offset, (kernel[0], kernel[1]), stride, padding[2 * d : 2 * d + 2], dilation[2 * d : 2 * d + 2]
         )
         columns = sample(image, y, x)  # [N, C, K, Ho, Wo]
         if masks:
-            mask = masks[d].to(exact).reshape(samples, -1, 1, taps, *out_size)
-            columns = columns.reshape(samples, mask.shape[1], -1, taps, *out_size) * mask
+            mask = masks[d].to(exact).reshape(samples, offset_groups, 1, taps, *out_size)
+            columns = columns.reshape(samples, offset_groups, channels // offset_groups, taps, *out_size) * mask
         columns = columns.reshape(samples, groups, group_channels, taps, *out_size)
         factors = weight[d].to(exact).reshape(groups, out_channels // groups, group_channels, taps)
         total = total + torch.einsum("ngckyx,gock->ngoyx", columns, factors)

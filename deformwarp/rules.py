@@ -101,6 +101,11 @@ def shape_of(tensor: Tensor) -> list[int]:
     return list(tensor.shape)
 
 
+def _any_below(values: Sequence[int], least: int) -> bool:
+    # Not min(): of sizes that torch.compile keeps open it would note which one is the smallest, and compile again.
+    return any(value < least for value in values)
+
+
 def _expected(name: str, had: Any, should: Any, what: str = "shape") -> str:
     return f"{name}: {what} is {had}, but should be {should}"
 
@@ -120,12 +125,12 @@ def _input_dtype(p: Problem) -> Iterator[str]:
 
 
 def _input_size(p: Problem) -> Iterator[str]:
-    if min(p.input.shape[1:]) < 1:
+    if _any_below(p.input.shape[1:], 1):
         yield _expected("input", shape_of(p.input), "[N, C, H, W] with C, H and W at least 1")
 
 
 def _input_plane(p: Problem) -> Iterator[str]:
-    if max(p.input.shape[2:]) > LARGEST_SIDE:
+    if any(side > LARGEST_SIDE for side in p.input.shape[2:]):
         yield _expected("input", shape_of(p.input), f"[N, C, H, W] with H and W at most {LARGEST_SIDE}")
 
 
@@ -143,7 +148,7 @@ def _weight_rank(p: Problem) -> Iterator[str]:
 
 
 def _weight_size(p: Problem) -> Iterator[str]:
-    if min(p.weight.shape) < 1:
+    if _any_below(p.weight.shape, 1):
         yield _expected("weight", _weight_shape(p), f"{_weight_form(p)}, all at least 1")
 
 
@@ -194,7 +199,7 @@ def _masks(p: Problem) -> list[tuple[str, Tensor]]:
 
 def _values(argument: str, single_name: str, least: int, values: Callable[[Problem], Sequence[int]]) -> Rule:
     def broken(p: Problem) -> Iterator[str]:
-        if min(values(p)) < least:
+        if _any_below(values(p), least):
             yield _expected(single_name if p.single else argument, list(values(p)), f"at least {least}", "value")
 
     return Rule(f"{argument}.value", broken)
@@ -210,7 +215,7 @@ def _pairs(argument: str, values: Callable[[Problem], Sequence[int]]) -> Rule:
 
 def _output_size(p: Problem) -> Iterator[str]:
     for d in range(p.branches):
-        if min(p.branch_size(d)) < 1:
+        if _any_below(p.branch_size(d), 1):
             yield (
                 f"input: of size {shape_of(p.input)[2:]}, but the window of {p.name('dilations', d)} with kernel "
                 f"{list(p.kernel)}, dilation {list(p.dilation[2 * d : 2 * d + 2])} and padding "

@@ -15,7 +15,7 @@ class PlanarBackward {
   static constexpr int tile_pixels = 384;
   static constexpr int tile_taps = 24;
   // Work items there should be. A constant: results must not depend on the number of threads.
-  static constexpr int64_t wanted_items = 64;
+  static constexpr int64_t wanted_items = 32;
 
   struct TapGradients {
     Stored *offset_y, *offset_x, *mask;  // [Ho * Wo], null where not wanted

@@ -145,6 +145,15 @@ inline IndexVec<T> times_pitch(IndexVec<T> rows, int32_t pitch) {
 
 template <class T>
 inline T sum(Vec<T> v) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return _mm512_reduce_add_ps(v);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) {
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+  }
+#endif
   T total = 0;
   for (int l = 0; l < lanes<T>; ++l) total += v[l];
   return total;
