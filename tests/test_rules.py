@@ -129,10 +129,12 @@ def test_the_compiled_kernel_refuses_by_the_same_rule(broken: Broken) -> None:
         _compiled_kernel(_broken_arguments(broken), broken.rule.startswith("grad_output"))()
 
 
-@every_broken
+@pytest.mark.parametrize(
+    "broken",
+    [broken for broken in BROKEN if not broken.rule.startswith("bias")],  # the backward takes no bias
+    ids=lambda broken: f"{broken.rule}-{broken.had}",
+)
 def test_the_compiled_backward_checks_what_the_forward_does(broken: Broken) -> None:
-    if broken.rule.startswith("bias"):
-        pytest.skip("the backward takes no bias")
     with pytest.raises(RuntimeError, match=rf"rule {re.escape(broken.rule)}\b"):
         _compiled_kernel(_broken_arguments(broken), True)()
 
