@@ -1,0 +1,1 @@
+"""Annotated clips: reading, synthesis, person crops and the data sets of training."""
