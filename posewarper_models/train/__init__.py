@@ -1,0 +1,1 @@
+"""Training: heatmaps of single frames (stage 1), warping (stage 2), cycle consistency."""

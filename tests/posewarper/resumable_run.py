@@ -1,0 +1,39 @@
+"""A small training run in a process of its own, to be killed: ``resumable_run.py FOLDER [--resume] [--slow]``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+from pairs import BlobPairs
+from tiny import TINY, TinyBackbone
+
+from posewarper_models import build_posewarper
+from posewarper_models.train.config import Config
+from posewarper_models.train.run import Machine, train
+
+CONFIG = Config.model_validate(
+    {"stage": "warping", "schedule": {"learning_rate": 1e-2, "epochs": 3, "batch_size": 2, "milestones": [1]}}
+)
+
+
+class SlowPairs(BlobPairs):
+    def __getitem__(self, draw: int) -> dict:
+        time.sleep(0.05)
+        return super().__getitem__(draw)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    train(
+        CONFIG,
+        (SlowPairs if "--slow" in sys.argv else BlobPairs)(length=16),
+        Path(sys.argv[1]),
+        start=build_posewarper(TinyBackbone(), **TINY),
+        resume="--resume" in sys.argv,
+        machine=Machine("cpu", 1, checkpoint_every=3),
+        progress=False,
+    )
