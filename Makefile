@@ -8,7 +8,7 @@ TORCH ?= torch torchvision
 
 bin := $(VENV)/bin
 native := setup.py CMakeLists.txt $(shell find csrc -type f)
-kernels := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+kernels := $(shell find csrc tests/cuda_emulation -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format build bench clean distclean
