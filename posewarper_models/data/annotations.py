@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,7 +133,7 @@ class Clip:
 
     labels: Labels
     frames: Frames
-    fps: float | None = field(default=None)
+    fps: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.frames) != len(self.labels.frames):
@@ -144,6 +144,10 @@ class Clip:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def relabelled(self, labels: Labels) -> Clip:
+        """The same frames with other labels, as ``clip.relabelled(clip.labels.every(7))``."""
+        return replace(self, labels=labels)
 
     @property
     def id(self) -> str:
