@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from deformwarp import ops, reference, rules
+from deformwarp import native, ops, reference, rules
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,32 @@ def _not_on_cpu(problem: rules.Problem) -> str | None:
     return None if device.type == "cpu" else f"its tensors are on {device}, and these kernels run on cpu"
 
 
+def _no_cuda_on(device: torch.device | None) -> str | None:
+    architecture = 10 * (capability := torch.cuda.get_device_capability(device))[0] + capability[1]
+    if native.cuda_runs_on(architecture):
+        return None
+    return f"its kernels are built for {native.CUDA_ARCHITECTURES}, and the GPU is sm_{architecture}"
+
+
+def _no_cuda_here() -> str | None:
+    if not native.CUDA_ARCHITECTURES:
+        return "this build has no CUDA kernels: no nvcc was found"
+    return _no_cuda_on(None) if torch.cuda.is_available() else "torch sees no GPU"
+
+
+def _not_on_cuda(problem: rules.Problem) -> str | None:
+    device = problem.input.device
+    if device.type != "cuda":
+        return f"its tensors are on {device}, and these kernels run on cuda"
+    return _no_cuda_here() or _no_cuda_on(device)
+
+
 BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("reference", "any device", lambda: None, lambda problem: None, _by_formula),
         Backend("cpu", "CPU", lambda: None, _not_on_cpu, ops.warp),
+        Backend("cuda", "NVIDIA GPUs", _no_cuda_here, _not_on_cuda, ops.warp),
     )
 }
 
@@ -61,7 +83,7 @@ def use_backend(name: str) -> Iterator[None]:
     """Within the block, every warp of the process runs on one backend.
 
     Args:
-        name: ``"reference"`` (pure PyTorch, any device) or ``"cpu"`` (C++).
+        name: ``"reference"`` (pure PyTorch, any device), ``"cpu"`` (C++) or ``"cuda"`` (CUDA C++).
 
     Raises:
         ValueError: there is no such backend.
@@ -92,7 +114,8 @@ def backend_for(problem: rules.Problem) -> str:
         RuntimeError: :func:`use_backend` asked for one that cannot take it.
     """
     if _forced is None:
-        return "cpu" if problem.input.device.type == "cpu" else "reference"
+        chosen = problem.input.device.type
+        return chosen if chosen in BACKENDS and BACKENDS[chosen].why_not(problem) is None else "reference"
     reason = BACKENDS[_forced].why_not(problem)
     if reason is not None:
         raise RuntimeError(f"backend {_forced!r} cannot take this problem: {reason}")

@@ -5,6 +5,8 @@ The schemas themselves and the kernels are in ``csrc/torch/library.cpp``.
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-import deformwarp.native  # noqa: F401  the library that defines the operators
-from deformwarp import reference, rules
+from deformwarp import native, reference, rules
 
 Gradients = tuple[Tensor, list[Tensor], list[Tensor], Tensor]  # of input, offsets, masks, weight
 
@@ -90,6 +91,34 @@ def _warp_backward_by_formula(grad_output: Tensor, *args: Any) -> Gradients:
 
 _fallback.impl("warp", _warp_by_formula, "CompositeExplicitAutograd")
 _fallback.impl("warp_backward", _warp_backward_by_formula, "CompositeExplicitAutograd")
+
+
+@functools.cache
+def _warn_of_fallback(device: torch.device) -> None:
+    name = str(device)
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        name = f"{torch.cuda.get_device_name(device)} (sm_{major}{minor})"
+    warnings.warn(
+        f"deformwarp: backend 'cuda' was built for {native.CUDA_ARCHITECTURES or 'other devices'} and does not run on "
+        f"{name}: backend 'reference' takes over, which is slower",
+        stacklevel=2,
+    )
+
+
+# The CUDA kernels call these on a device whose architecture is not in the build.
+def _warp_fallback(input: Tensor, *args: Any) -> Tensor:
+    _warn_of_fallback(input.device)
+    return _warp_by_formula(input, *args)
+
+
+def _warp_backward_fallback(grad_output: Tensor, *args: Any) -> Gradients:
+    _warn_of_fallback(grad_output.device)
+    return _warp_backward_by_formula(grad_output, *args)
+
+
+_fallback.impl("warp_fallback", _warp_fallback, "CompositeExplicitAutograd")
+_fallback.impl("warp_backward_fallback", _warp_backward_fallback, "CompositeExplicitAutograd")
 
 
 class _Saved:

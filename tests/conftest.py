@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import emulated_operators
 import pytest
 import torch
 
@@ -36,11 +37,25 @@ class BackendUnderTest:
             yield
 
 
+@dataclass(frozen=True)
+class EmulatedCuda(BackendUnderTest):
+    """The CUDA kernels, run on the CPU in place of its own."""
+
+    def why_not_here(self) -> str | None:
+        return emulated_operators.why_not_here()
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        with super().active(), emulated_operators.emulated_kernels():
+            yield
+
+
 REFERENCE = BackendUnderTest("reference", "reference")
 KERNELS = (
     BackendUnderTest("cpu-avx512", "cpu", "avx512"),
     BackendUnderTest("cpu-avx2", "cpu", "avx2"),
     BackendUnderTest("cpu-plain", "cpu", "plain"),
+    EmulatedCuda("cuda-emulated", "cpu"),
 )
 
 

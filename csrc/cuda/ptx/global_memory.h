@@ -91,6 +91,11 @@ __device__ __forceinline__ void global_add(T* pointer, T value) {
 #endif
 }
 
+// Two's complement: adding unsigned adds signed.
+__device__ __forceinline__ void global_add(int64_t* pointer, int64_t value) {
+  global_add(reinterpret_cast<unsigned long long*>(pointer), static_cast<unsigned long long>(value));
+}
+
 // Several at once; each element's addition is atomic, the whole is not. One instruction from sm_90 on.
 __device__ __forceinline__ void global_add(float2* pointer, float2 value) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
