@@ -186,6 +186,7 @@ void run_block(Stacks& stacks, dim3 size) {
   start_threads(stacks, size);
   enter(any_of(block.ready_warps) * warp_size);
   switch_stack(&block.scheduler_stack, current_thread().stack_pointer);
+  block.scheduler_stack = nullptr;
   if (!block.failure.empty()) throw std::runtime_error(block.failure);
 }
 
@@ -196,6 +197,7 @@ std::string coordinates(uint3 i) {
 }  // namespace
 
 void fault(const std::string& what) {
+  if (block.scheduler_stack == nullptr) throw std::runtime_error("cuda emulation: outside of a kernel: " + what);
   block.failure = "cuda emulation: " + kernel_name + ", block " + coordinates(blockIdx) + ", thread " +
                   coordinates(threadIdx) + " (" + std::to_string(block.current) + "): " + what;
   leave_for_scheduler();

@@ -1,6 +1,8 @@
 // Global memory. T is one of CUDA's own types of 2, 4, 8 or 16 bytes.
 #pragma once
 
+#include <type_traits>
+
 #include "platform.h"
 
 namespace deformwarp::cuda {
@@ -82,7 +84,7 @@ __device__ __forceinline__ void global_add(T* pointer, T value) {
 #else
   emulation::global_memory.check_atomic(pointer, sizeof(T));
   emulation::publication.write();
-  if constexpr (sizeof(T) == 4 && T(0.5) != T(0)) {
+  if constexpr (std::is_same_v<T, float>) {
     const auto flushed = [](T x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign(T(0), x) : x; };
     *pointer = flushed(flushed(*pointer) + flushed(value));
   } else {
