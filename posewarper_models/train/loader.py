@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 
@@ -31,14 +32,29 @@ class _Batches(Sampler[list[int]]):
             yield order[start : start + self.batch_size].tolist()
 
 
+class _Drawn(Dataset[dict[str, Any]]):
+    """Samples by draw, ``epoch * len(dataset) + index``: all randomness is that of the seed and the draw."""
+
+    def __init__(self, dataset: Dataset[dict[str, Any]], length: int, seed: int) -> None:
+        self.dataset = dataset
+        self.length = length
+        self.seed = seed
+
+    def __getitem__(self, draw: int) -> dict[str, Any]:
+        seed = np.random.SeedSequence((self.seed, draw)).generate_state(1, np.uint64)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(seed[0]))
+            return self.dataset[draw % self.length]
+
+
 class ResumableLoader(DataLoader[dict[str, Any]]):
     """Shuffled batches whose position Lightning saves and restores, in the middle of an epoch too.
 
-    The data set must be a pure function of a draw, ``epoch * len(dataset) + index``, from which it takes all its
-    randomness. The last, smaller batch of an epoch is left out.
+    The last, smaller batch of an epoch is left out.
 
     Args:
-        dataset: gives the sample of a draw.
+        dataset: takes what randomness it has from PyTorch's generator, which is seeded anew for every sample: neither
+            the number of workers nor an interruption changes anything.
         batch_size: of each process.
         seed: of the order.
         workers: processes that load; 0 for none but this one.
@@ -64,7 +80,7 @@ class ResumableLoader(DataLoader[dict[str, Any]]):
                 f"batch_size: is {batch_size} on each of {ranks} devices, but there are only {length} labelled people"
             )
         self.batches = _Batches(length, batch_size, seed, rank, ranks)
-        super().__init__(dataset, batch_sampler=self.batches, num_workers=workers)
+        super().__init__(_Drawn(dataset, length, seed), batch_sampler=self.batches, num_workers=workers)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         for batch in super().__iter__():

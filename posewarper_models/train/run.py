@@ -63,7 +63,7 @@ def train(
 
     Args:
         config: what to do.
-        samples: the training data, a function of the draw; see :class:`ResumableLoader`.
+        samples: the training data; see :class:`ResumableLoader`.
         folder: of the run. It is created, and may hold nothing else.
         start: the model to start from. Stages 2 and "cycle" need one; stage 1 builds its own if None.
         validation: samples whose loss is logged after every epoch.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -13,7 +12,7 @@ from posewarper_models.heatmaps import encode
 
 
 class BlobPairs(Dataset[dict[str, Any]]):
-    """Each joint is a bright blob that moves from frame to frame; a pure function of the draw, as the loader asks."""
+    """Each joint is a bright blob that moves from frame to frame, drawn by PyTorch's generator."""
 
     def __init__(self, length: int = 12, joints: int = 17, size: tuple[int, int] = (64, 64), broken: int = -1) -> None:
         self.length, self.joints, self.size, self.broken = length, joints, size, broken
@@ -21,9 +20,8 @@ class BlobPairs(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, draw: int) -> dict[str, Any]:
-        epoch, index = divmod(draw, self.length)
-        random = torch.from_numpy(np.random.default_rng(draw).random((2, self.joints, 2)).astype(np.float32))
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        random = torch.rand(2, self.joints, 2)
         heat = (self.size[0] // 4, self.size[1] // 4)
         a = random[0] * (heat[0] - 1)
         b = a + 2 * random[1] - 1
@@ -41,7 +39,7 @@ class BlobPairs(Dataset[dict[str, Any]]):
             "delta": 1,
             "clip": f"clip{index}",
             "frame": index,
-            "person": epoch,
+            "person": 0,
         }
 
     def picture(self, joints: Tensor) -> Tensor:

@@ -20,9 +20,9 @@ CONFIG = Config.model_validate(
 
 
 class SlowPairs(BlobPairs):
-    def __getitem__(self, draw: int) -> dict:
+    def __getitem__(self, index: int) -> dict:
         time.sleep(0.05)
-        return super().__getitem__(draw)
+        return super().__getitem__(index)
 
 
 if __name__ == "__main__":

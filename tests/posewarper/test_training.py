@@ -205,6 +205,20 @@ def test_a_loader_goes_on_where_it_was(done: int) -> None:
     assert rest == everything[done:]
 
 
+def test_samples_differ_from_epoch_to_epoch_and_not_with_the_workers() -> None:
+    def pictures(workers: int) -> list[Tensor]:
+        one = loader(workers=workers)
+        return [batch["image"] for _ in range(2) for batch in one]
+
+    torch.manual_seed(1)
+    alone = pictures(0)
+    torch.manual_seed(2)
+    helped = pictures(2)
+    assert all(torch.equal(a, b) for a, b in zip(alone, helped, strict=True))
+    flat = torch.cat(alone).flatten(1)
+    assert len(flat.unique(dim=0)) == len(flat) == 24, "no sample is drawn alike twice"
+
+
 def test_processes_share_an_epoch() -> None:
     shares = [drawn(loader(rank=rank, ranks=2)) for rank in range(2)]
     assert [len(share) for share in shares] == [2, 2]

@@ -1,0 +1,1 @@
+"""The commands of ``posewarper``, one file each."""
