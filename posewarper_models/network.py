@@ -76,6 +76,17 @@ class PoseWarper(nn.Module):
         """J."""
         return self.warping.warp.channels
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the crops that it was made for."""
+        height, width = self.architecture["image_size"]
+        return height, width
+
+    @property
+    def sigma(self) -> float:
+        """Of its target Gaussians, in heatmap pixels."""
+        return float(self.architecture["sigma"])
+
     def heatmaps(self, frames: Tensor) -> Tensor:
         """Heatmaps [N, J, h, w] of single frames [N, 3, H, W].
 
@@ -186,6 +197,8 @@ def build_posewarper(
     scale: float | None = None,
     pretrained: bool = False,
     backbone_settings: Mapping[str, Any] | None = None,
+    image_size: Sequence[int] = (384, 288),
+    sigma: float = 3.0,
 ) -> PoseWarper:
     """The paper's network, or one of another size.
 
@@ -200,9 +213,12 @@ def build_posewarper(
             "warped = input". The paper's formula says 1.
         pretrained: whether timm fetches ImageNet weights for the backbone.
         backbone_settings: further arguments of the backbone.
+        image_size: height and width of the crops that it is meant for, multiples of 32. The network takes others too;
+            inference and checkpoints go by it.
+        sigma: of the target Gaussians in heatmap pixels, likewise.
 
     Raises:
-        ValueError: a count is not positive, or timm does not know the backbone.
+        ValueError: a count or size is not positive, or timm does not know the backbone.
 
     >>> model = build_posewarper("resnet10t", num_blocks=2, channels=8, backbone_settings={"width": 16}).eval()
     >>> frames = torch.rand(2, 3, 64, 64)
@@ -214,6 +230,10 @@ def build_posewarper(
             raise ValueError(f"{name}: is {value}, but should be at least 1")
     if not dilations or min(dilations) < 1:
         raise ValueError(f"dilations: are {tuple(dilations)}, but should be one or more, each at least 1")
+    if len(image_size) != 2 or any(side < 32 or side % 32 for side in image_size) or not sigma > 0:
+        raise ValueError(
+            f"image_size: is {tuple(image_size)} and sigma {sigma}, but should be multiples of 32, and > 0"
+        )
     scale = 1 / len(dilations) if scale is None else scale
     architecture = {
         "backbone": backbone if isinstance(backbone, str) else None,
@@ -223,6 +243,8 @@ def build_posewarper(
         "dilations": list(dilations),
         "scale": scale,
         "backbone_settings": dict(backbone_settings or {}),
+        "image_size": list(image_size),
+        "sigma": sigma,
     }
     network = build_backbone(backbone, num_joints, pretrained=pretrained, settings=backbone_settings)
     return PoseWarper(network, WarpingPart(num_joints, num_blocks, channels, dilations, scale), architecture)

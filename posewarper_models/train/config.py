@@ -23,7 +23,7 @@ class _Section(BaseModel):
 
 
 class ModelConfig(_Section):
-    """The arguments of :func:`posewarper_models.build_posewarper`; the defaults are the paper's network."""
+    """Arguments of :func:`posewarper_models.build_posewarper`; the defaults are the paper's network."""
 
     backbone: str = "hrnet_w48"
     num_joints: int = Field(17, ge=1)
@@ -33,10 +33,6 @@ class ModelConfig(_Section):
     scale: float | None = None  # None: 1/D, as in the authors' code
     pretrained: bool = False
     backbone_settings: dict[str, Any] = {}
-
-    def build(self) -> PoseWarper:
-        """The network, with initial weights."""
-        return build_posewarper(**self.model_dump())
 
 
 class DataConfig(_Section):
@@ -80,6 +76,10 @@ class Config(_Section):
     schedule: ScheduleConfig = ScheduleConfig()
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     seed: int = Field(0, ge=0)
+
+    def build_model(self) -> PoseWarper:
+        """The network, with initial weights."""
+        return build_posewarper(**self.model.model_dump(), image_size=self.data.image_size, sigma=self.data.sigma)
 
 
 def available() -> list[str]:

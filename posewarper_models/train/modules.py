@@ -15,7 +15,7 @@ from posewarper_models.train.config import Config
 Batch = dict[str, Any]
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(ValueError):
     """The loss is infinite or not a number. The message names the step and the samples of the batch."""
 
 

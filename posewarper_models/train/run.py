@@ -80,7 +80,7 @@ def train(
     if start is None and config.stage != "heatmaps":
         raise RunError(f"stage: {config.stage} needs a trained model to start from")
     seed_everything(config.seed, verbose=False)
-    module = STAGES[config.stage](start or config.model.build(), config).train()
+    module = STAGES[config.stage](start or config.build_model(), config).train()
     trainer = _trainer(config, folder, machine, progress)
     schedule = config.schedule
     loader = ResumableLoader(
@@ -96,6 +96,7 @@ def train(
         for message in EXPECTED:
             warnings.filterwarnings("ignore", message=message)
         trainer.fit(module, loader, after, ckpt_path=folder / LAST if resume else None, weights_only=True)
+    trainer.save_checkpoint(folder / LAST)  # the run may have ended between two checkpoints
     module.model.eval()
     if trainer.is_global_zero:
         save_checkpoint(module.model, folder / MODEL, overwrite=True)
@@ -123,7 +124,7 @@ def start_model(config: Config, checkpoint: Path | None) -> PoseWarper | None:
     if checkpoint is None:
         return None
     found, report = load_checkpoint(checkpoint)
-    wanted = config.model.build()
+    wanted = config.build_model()
     if found.architecture == wanted.architecture:
         return found
     for name in ("backbone", "num_joints", "backbone_settings"):
