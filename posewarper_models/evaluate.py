@@ -1,0 +1,381 @@
+"""Average precision as poseval counts it, and PCK, of predicted poses.
+
+Average precision (Pishchulin et al., CVPR 2016; https://github.com/leonid-pishchulin/poseval): a joint is right within
+half of the ground truth's head size, which is 0.6 times its head box's diagonal. In each frame every predicted person
+keeps the annotated person with whom the largest share of joints is right, every annotated person the best of those
+that kept it; joints of all others are false positives. Each joint's detections, sorted by score over all frames, give a
+curve of precision over recall; its area is the joint's AP. Frames without annotated people are left out, with what is
+predicted in them; so are joints in regions to ignore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from posewarper_models.data.annotations import AnnotationError, Array, FrameLabels, Labels, Person
+from posewarper_models.skeleton import EVALUATED_JOINTS, JOINT, JOINT_GROUPS, NUM_JOINTS
+
+Flags = NDArray[np.bool_]
+
+HEAD_SHARE = 0.6  # head size of a head box's diagonal
+AP_DISTANCE = 0.5  # head sizes within which a joint is right
+
+HeadMode = Literal["annotated", "shoulders", "nose"]
+
+
+def _neck_between_shoulders(pose: Array) -> Array:
+    pose = pose.copy()
+    pose[JOINT["head_bottom"]] = (pose[JOINT["left_shoulder"]] + pose[JOINT["right_shoulder"]]) / 2
+    return pose
+
+
+def _head_beyond_nose(pose: Array) -> Array:
+    pose = _neck_between_shoulders(pose)
+    score = pose[JOINT["head_bottom"], 2]
+    pose[JOINT["head_top"], :2] = 2 * pose[JOINT["nose"], :2] - pose[JOINT["head_bottom"], :2]
+    pose[JOINT["head_top"], 2] = score
+    return pose
+
+
+# How a predicted pose [J, (x, y, score)] gets the two joints of the head that codes derive in different ways.
+HEAD_MODES: dict[HeadMode, Callable[[Array], Array]] = {
+    "annotated": lambda pose: pose,  # both as the network predicts them
+    "shoulders": _neck_between_shoulders,  # the neck between the shoulders, as in PoseWarper's code
+    "nose": _head_beyond_nose,  # and the top of the head as far beyond the nose: networks trained on COCO
+}
+
+
+@dataclass(frozen=True)
+class Poses:
+    """The people of one frame as arrays."""
+
+    positions: Array  # [P, J, 2]
+    present: Flags  # [P, J]
+    scores: Array  # [P, J]
+    head_sizes: Array  # [P], pixels; NaN where there is no head box
+
+    def kept(self, joints: Flags) -> Poses:
+        """Without the joints [P, J] that are False, and without the people who then have none."""
+        present = self.present & joints
+        people = present.any(axis=1)
+        return Poses(self.positions[people], present[people], self.scores[people], self.head_sizes[people])
+
+
+def _poses(people: Sequence[Person], mode: HeadMode) -> Poses:
+    """Joints that are not evaluated are left out."""
+    count = len(people)
+    positions, scores = np.zeros((count, NUM_JOINTS, 2)), np.zeros((count, NUM_JOINTS))
+    present, head_sizes = np.zeros((count, NUM_JOINTS), bool), np.full(count, np.nan)
+    for index, person in enumerate(people):
+        pose = np.concatenate([person.keypoints[:, :2], np.zeros((NUM_JOINTS, 1))], axis=1)
+        pose[:, 2] = 0.0 if person.scores is None else person.scores
+        # What is derived from joints that are not there is not there.
+        marked = np.where(person.annotated[:, None], pose, np.nan)
+        marked = HEAD_MODES[mode](marked)
+        there = np.isfinite(marked[:, 0] + marked[:, 1])
+        present[index, list(EVALUATED_JOINTS)] = there[list(EVALUATED_JOINTS)]
+        positions[index], scores[index] = np.nan_to_num(marked[:, :2]), np.nan_to_num(marked[:, 2])
+        if person.head_box is not None:
+            head_sizes[index] = HEAD_SHARE * np.hypot(*person.head_box[2:])
+    return Poses(positions, present, scores, head_sizes)
+
+
+@dataclass(frozen=True)
+class _FramePair:
+    clip: str
+    frame: int
+    truth: FrameLabels
+    prediction: FrameLabels
+
+    @property
+    def name(self) -> str:
+        return f"clip {self.clip}, frame {self.frame} ({self.truth.file_name})"
+
+
+def _paired(truth: Sequence[Labels], predictions: Sequence[Labels]) -> list[_FramePair]:
+    """Each labelled frame that has people with its prediction.
+
+    Raises:
+        AnnotationError: the files do not belong together: clips, frames, image ids or versions differ.
+    """
+    predicted = {labels.clip: labels for labels in predictions}
+    known = {labels.clip for labels in truth}
+    foreign = sorted(set(predicted) - known)
+    if foreign:
+        raise AnnotationError(
+            f"predictions: clip {foreign[0]} is not in the ground truth ({', '.join(sorted(known)[:3])})"
+        )
+    pairs = []
+    for labels in truth:
+        if labels.clip not in predicted:
+            raise AnnotationError(f"predictions: clip {labels.clip} of the ground truth is missing")
+        pairs += _paired_clip(labels, predicted[labels.clip])
+    if not pairs:
+        raise AnnotationError("ground truth: no labelled frame with people")
+    return pairs
+
+
+def _paired_clip(truth: Labels, prediction: Labels) -> list[_FramePair]:
+    if truth.version != prediction.version:
+        raise AnnotationError(
+            f"clip {truth.clip}: the ground truth is {truth.version}, the predictions are {prediction.version}: "
+            "their frames are counted from different numbers"
+        )
+    by_id = {frame.image_id: frame for frame in prediction.frames if frame.labelled}
+    names = {frame.image_id: PurePosixPath(frame.file_name).name for frame in truth.frames}
+    for image_id, frame in by_id.items():
+        name = PurePosixPath(frame.file_name).name
+        if image_id not in names:
+            raise AnnotationError(f"predictions: clip {truth.clip}: image id {image_id} is not in the ground truth")
+        if names[image_id] != name:
+            raise AnnotationError(
+                f"predictions: clip {truth.clip}: image id {image_id} is {name}, "
+                f"but {names[image_id]} in the ground truth"
+            )
+    pairs = []
+    for index in truth.labelled:
+        frame = truth.frames[index]
+        if frame.people:
+            if frame.image_id not in by_id:
+                raise AnnotationError(f"predictions: clip {truth.clip}: none for frame {index} ({frame.file_name})")
+            pairs.append(_FramePair(truth.clip, index, frame, by_id[frame.image_id]))
+    return pairs
+
+
+def _with_head_sizes(pair: _FramePair) -> Poses:
+    poses = _poses(pair.truth.people, "annotated")
+    if not (poses.head_sizes > 0).all():
+        raise AnnotationError(f"ground truth: {pair.name}: a person without a head box: distances have no scale")
+    return poses
+
+
+def _outside_ignored(poses: Poses, regions: Sequence[Array]) -> Poses:
+    if not regions:
+        return poses
+    kept = np.ones(poses.present.shape, bool)
+    contours = [region.astype(np.float32) for region in regions]
+    for person, joint in zip(*poses.present.nonzero(), strict=True):
+        x, y = poses.positions[person, joint]
+        kept[person, joint] = not any(
+            cv2.pointPolygonTest(contour, (float(x), float(y)), False) > 0 for contour in contours
+        )
+    return poses.kept(kept)
+
+
+@dataclass
+class _Detections:
+    """Of every joint: scores, whether they are right, and how many there are to find."""
+
+    scores: list[list[float]] = field(default_factory=lambda: [[] for _ in range(NUM_JOINTS)])
+    right: list[list[bool]] = field(default_factory=lambda: [[] for _ in range(NUM_JOINTS)])
+    to_find: NDArray[np.int64] = field(default_factory=lambda: np.zeros(NUM_JOINTS, np.int64))
+
+    def add(self, truth: Poses, predicted: Poses) -> None:
+        self.to_find += truth.present.sum(axis=0)
+        right = _right_joints(truth, predicted)
+        for person, joint in zip(*predicted.present.nonzero(), strict=True):
+            self.scores[joint].append(float(predicted.scores[person, joint]))
+            self.right[joint].append(bool(right[person, joint]))
+
+
+def _right_joints(truth: Poses, predicted: Poses) -> Flags:
+    """The joints [P, J] of predicted people that are right, by poseval's assignment of people."""
+    right = np.zeros(predicted.present.shape, bool)
+    if not len(truth.present) or not len(predicted.present):
+        return right
+    gaps = np.linalg.norm(predicted.positions[:, None] - truth.positions[None], axis=3)  # [P, T, J]
+    near = gaps / truth.head_sizes[None, :, None] <= AP_DISTANCE
+    near &= predicted.present[:, None] & truth.present[None]
+    share = near.sum(axis=2) / np.maximum(truth.present.sum(axis=1), 1)  # [P, T]
+    best_truth = share.argmax(axis=1)
+    kept = np.where(np.arange(share.shape[1]) == best_truth[:, None], share, 0.0)
+    best_person = kept.argmax(axis=0)
+    for other, person in enumerate(best_person):
+        if kept[person, other] > 0:
+            right[person] = near[person, other]
+    return right
+
+
+def average_precision(scores: Sequence[float], right: Sequence[bool], to_find: int) -> float:
+    """The area under the curve of precision over recall, precision made monotonous; of equal scores the later first.
+
+    Args:
+        scores: of the detections.
+        right: whether each is right.
+        to_find: how many there are to find.
+
+    Returns:
+        0 to 1; NaN where there is nothing to find.
+
+    >>> average_precision([0.9, 0.8, 0.7], [True, False, True], 2)
+    0.8333333333333333
+    """
+    if to_find == 0:
+        return float("nan")
+    order = np.argsort(np.asarray(scores, float), kind="stable")[::-1]
+    hits = np.cumsum(np.asarray(right, bool)[order])
+    precision = hits / np.arange(1, len(hits) + 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    recall = np.concatenate([[0.0], hits / to_find])
+    return float((np.diff(recall) * precision).sum())
+
+
+@dataclass(frozen=True)
+class JointErrors:
+    """Distances between the annotated joints and the predicted joints of the same track, one row a person and frame."""
+
+    clips: tuple[str, ...]  # [N]
+    frames: tuple[int, ...]  # [N]
+    distances: Array  # [N, J], head sizes; infinite where nothing is predicted, NaN where nothing is annotated
+    visible: Flags  # [N, J]
+
+    def pck(self, threshold: float) -> Array:
+        """The share [J] of annotated joints within ``threshold`` head sizes; NaN for joints never annotated."""
+        annotated = ~np.isnan(self.distances)
+        right = (self.distances <= threshold).sum(axis=0)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(right / annotated.sum(axis=0))
+
+
+def joint_errors(truth: Sequence[Labels], predictions: Sequence[Labels], head: HeadMode = "annotated") -> JointErrors:
+    """How far predicted joints are from the ground truth's; people correspond by track id.
+
+    Joints in regions to ignore, and frames without annotated people, are left out as in :func:`evaluate`.
+
+    Raises:
+        AnnotationError: as :func:`evaluate`.
+    """
+    clips, frames, distances, visible = [], [], [], []
+    for pair in _paired(truth, predictions):
+        known = _with_head_sizes(pair)
+        for index, person in enumerate(pair.truth.people):
+            one = Poses(*(array[index : index + 1] for array in vars(known).values()))
+            one = _outside_ignored(one, pair.truth.ignore_regions)
+            if not len(one.present):
+                continue
+            guess = pair.prediction.person(person.track_id)
+            found = _poses([guess] if guess is not None else [], head)
+            gap = np.full(NUM_JOINTS, np.inf)
+            for there, position in zip(found.present, found.positions, strict=True):
+                gap[there] = np.linalg.norm(position - one.positions[0], axis=1)[there]
+            clips.append(pair.clip)
+            frames.append(pair.frame)
+            distances.append(np.where(one.present[0], gap / one.head_sizes[0], np.nan))
+            visible.append(person.visible)
+    return JointErrors(
+        tuple(clips), tuple(frames), np.reshape(distances, (-1, NUM_JOINTS)), np.reshape(visible, (-1, NUM_JOINTS))
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, and on what. All in percent; NaN for joints that are not annotated."""
+
+    ap: Array  # [J]
+    precision: Array  # [J], of all detections
+    recall: Array  # [J]
+    pck: dict[float, Array] | None  # by head sizes, each [J]; None where predictions have track ids of their own
+    people: int
+    frames: int
+    head: HeadMode
+    boxes: str
+    truth: str
+    predictions: str
+
+    @property
+    def mean_ap(self) -> float:
+        """The mean over the 15 evaluated joints."""
+        return mean_over_joints(self.ap)
+
+    @property
+    def setting(self) -> str:
+        """Everything a number depends on."""
+        return (
+            f"ground truth: {self.truth}; predictions: {self.predictions}; boxes: {self.boxes}; "
+            f"head and neck: {self.head}; {self.people} people in {self.frames} frames"
+        )
+
+
+def mean_over_joints(values: Array) -> float:
+    """The mean of [J] over the evaluated joints that have a value."""
+    return float(np.nanmean(values[list(EVALUATED_JOINTS)]))
+
+
+def by_group(values: Array) -> dict[str, float]:
+    """The columns of the paper's tables: means of [J] over head, shoulders, ..., and over all 15 joints.
+
+    >>> by_group(np.arange(17.0))["Wrist"]
+    9.5
+    """
+    groups = {name: float(np.nanmean(values[list(joints)])) for name, joints in JOINT_GROUPS.items()}
+    return {**groups, "Mean": mean_over_joints(values)}
+
+
+def evaluate(
+    truth: Sequence[Labels],
+    predictions: Sequence[Labels],
+    *,
+    head: HeadMode = "annotated",
+    boxes: str = "not stated",
+    pck_thresholds: Sequence[float] = (0.5, 0.2),
+) -> Evaluation:
+    """Average precision as poseval counts it, and PCK.
+
+    Args:
+        truth: the labels of clips; all annotated joints count, hidden ones too, as in poseval.
+        predictions: of the same clips: same frames, same image ids. Joints without scores are taken to score alike.
+        head: where the predictions' neck and top of the head come from: ``"annotated"``, both as predicted;
+            ``"shoulders"``, the neck between the shoulders, as in PoseWarper's code; ``"nose"``, and the top of the
+            head as far beyond the nose, for networks trained on COCO's joints.
+        boxes: whose person boxes the predictions were made with; it is stated with the result.
+        pck_thresholds: in head sizes.
+
+    Raises:
+        AnnotationError: the files do not belong together, a labelled frame has no prediction, or a head box is missing.
+    """
+    detections, people, pairs = _Detections(), 0, _paired(truth, predictions)
+    for pair in pairs:
+        regions = pair.truth.ignore_regions
+        known = _outside_ignored(_with_head_sizes(pair), regions)
+        guessed = _poses(pair.prediction.people, head)
+        detections.add(known, _outside_ignored(guessed.kept(guessed.present), regions))
+        people += len(known.present)
+    right = np.array([sum(joint) for joint in detections.right], float)
+    count = np.array([len(joint) for joint in detections.right], float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall = right / count, right / detections.to_find
+    ap = [
+        average_precision(*joint) for joint in zip(detections.scores, detections.right, detections.to_find, strict=True)
+    ]
+    errors = joint_errors(truth, predictions, head) if _share_tracks(pairs) else None
+    return Evaluation(
+        ap=100 * np.array(ap),
+        precision=100 * precision,
+        recall=100 * recall,
+        pck=None if errors is None else {threshold: 100 * errors.pck(threshold) for threshold in pck_thresholds},
+        people=people,
+        frames=len(pairs),
+        head=head,
+        boxes=boxes,
+        truth=_described(truth),
+        predictions=_described(predictions),
+    )
+
+
+def _share_tracks(pairs: Sequence[_FramePair]) -> bool:
+    """Whether every predicted person has the track id of an annotated one."""
+    return all(
+        {person.track_id for person in pair.prediction.people} <= {person.track_id for person in pair.truth.people}
+        for pair in pairs
+    )
+
+
+def _described(labels: Sequence[Labels]) -> str:
+    return "; ".join(sorted({f"{clip.version}, {clip.source}" for clip in labels}))
