@@ -7,6 +7,7 @@ import sys
 import typer
 
 from posewarper_models.commands.convert import convert
+from posewarper_models.commands.evaluate import evaluate
 from posewarper_models.commands.synth import synth
 from posewarper_models.commands.train import train
 
@@ -16,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (synth, train, convert):
+for command in (synth, train, evaluate, convert):
     app.command()(command)
 
 

@@ -6,8 +6,8 @@ A joint moves with the flow at its position. Over several frames either the flow
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
@@ -15,8 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from posewarper_models.data.annotations import Array, Clip, FrameLabels, Labels, Person
-from posewarper_models.video import Image
+from posewarper_models.data.annotations import Array, Person
+from posewarper_models.inference import moved_person
+from posewarper_models.propagate import Propagator
+from posewarper_models.video import Frames, Image
 
 Field = NDArray[np.float32]  # [H, W, 2], (dx, dy) in pixels
 Flow = Callable[[Image, Image], Field]  # from the first frame to the second
@@ -86,54 +88,35 @@ def moved(points: Array, flow: Field) -> Array:
     >>> moved(np.array([[1.5, 1.0]]), np.full((4, 4, 2), (2.0, -0.5), np.float32)).tolist()
     [[3.5, 0.5]]
     """
-    if not len(points):
-        return points.copy()
     x, y = points.astype(np.float32).T
     steps = cv2.remap(flow, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
     return np.asarray(points + steps)
 
 
-def propagate(clip: Clip, flow: Flow, *, chained: bool = False, max_delta: int = 3) -> Labels:
-    """Labels for the frames near labelled ones, moved from the nearest by optical flow.
+def by_flow(flow: Flow, *, chained: bool = False) -> Propagator:
+    """Optical flow as a propagator, for :func:`posewarper_models.propagate.propagated`.
 
     Args:
-        clip: with sparse labels.
         flow: one of :data:`FLOWS`, or any function of two frames RGB uint8 [H, W, 3] that gives (dx, dy) [H, W, 2].
         chained: whether joints go from frame to frame, rather than in one step.
-        max_delta: how far from a labelled frame.
-
-    Returns:
-        the clip's labels, with the new ones; a joint that leaves the image is no longer annotated.
     """
-    cached = cache(lambda first, second: flow(clip.frames[first], clip.frames[second]))
-    frames = list(clip.labels.frames)
-    for target, source in clip.labels.nearest_labelled(max_delta).items():
-        step = 1 if target > source else -1
-        path = range(source, target + step, step) if chained else (source, target)
-        flows = [cached(first, second) for first, second in pairwise(path)]
-        frames[target] = _propagated(clip.labels.frames[source], frames[target], flows)
-    name = getattr(flow, "__name__", type(flow).__name__)
-    how = "frame by frame" if chained else "directly"
-    return replace(clip.labels, frames=tuple(frames), source=f"propagated {how} by {name}")
+
+    def propagator(frames: Frames, source: int, people: Sequence[Person], targets: Sequence[int]) -> list[list[Person]]:
+        step_flow = cache(lambda first, second: flow(frames[first], frames[second]))
+        found = []
+        for target in targets:
+            step = 1 if target > source else -1
+            path = range(source, target + step, step) if chained else (source, target)
+            flows = [step_flow(first, second) for first, second in pairwise(path)]
+            found.append([_moved_by(person, flows) for person in people if person.annotated.any()])
+        return found
+
+    return propagator
 
 
-def _propagated(source: FrameLabels, target: FrameLabels, flows: list[Field]) -> FrameLabels:
-    people = tuple(_moved_person(person, flows) for person in source.people)
-    return replace(target, people=tuple(person for person in people if person.annotated.any()), labelled=True)
-
-
-def _moved_person(person: Person, flows: list[Field]) -> Person:
-    """The joints follow the flow; the box goes with their mean."""
-    keypoints = person.keypoints.copy()
-    known = person.annotated
-    points = keypoints[known, :2]
+def _moved_by(person: Person, flows: Sequence[Field]) -> Person:
+    """Every joint alike trusts the flow: scores are 1."""
+    points = person.keypoints[:, :2]
     for flow in flows:
         points = moved(points, flow)
-    shift = (points - keypoints[known, :2]).mean(axis=0)
-    keypoints[known, :2] = points
-    height, width = flows[0].shape[:2]
-    inside = ((points > -0.5) & (points < (width - 0.5, height - 0.5))).all(axis=1)
-    keypoints[np.flatnonzero(known)[~inside]] = 0
-    x, y, box_width, box_height = person.box
-    box = (float(x + shift[0]), float(y + shift[1]), box_width, box_height)
-    return Person(person.track_id, box, keypoints)
+    return moved_person(person, person.annotated, np.concatenate([points, np.ones((len(points), 1))], axis=1))

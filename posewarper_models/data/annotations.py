@@ -104,19 +104,6 @@ class Labels:
         )
         return replace(self, frames=tuple(frames))
 
-    def nearest_labelled(self, max_delta: int = 3) -> dict[int, int]:
-        """For every unlabelled frame at most ``max_delta`` from a labelled one: the nearest, the earlier of two.
-
-        The paper propagates to three frames before and after each labelled one (section 4.1).
-        """
-        labelled = self.labelled
-        nearest = {}
-        for index in sorted(set(range(len(self.frames))) - set(labelled)):
-            source = min(labelled, key=lambda frame: abs(frame - index), default=None)
-            if source is not None and abs(source - index) <= max_delta:
-                nearest[index] = source
-        return nearest
-
     def every(self, k: int, start: int = 0) -> Labels:
         """Sparse labels: frames start, start + k, ... of those that are labelled stay so.
 

@@ -279,9 +279,10 @@ def _person(
     keypoints[:, 2] = keypoints[:, 2] > 0
     if not keypoints.any():
         return None
-    _check_inside(where, keypoints, size)
     scores = None
-    if annotation.scores is not None:
+    if annotation.scores is None:
+        _check_inside(where, keypoints, size)
+    else:  # predicted joints may be anywhere
         if len(annotation.scores) != count:
             raise AnnotationError(f"{where}.scores: {len(annotation.scores)} numbers, should be {count}")
         scores = np.append(annotation.scores, 0.0)[order]

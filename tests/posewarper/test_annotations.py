@@ -26,6 +26,12 @@ def some_keypoints() -> np.ndarray:
     return keypoints
 
 
+def outside(annotation: dict[str, Any]) -> None:
+    """Moves the nose of an annotation, which has no scores."""
+    annotation["keypoints"][0] = 300
+    annotation["scores"] = []
+
+
 def some_labels(version: str = "PoseTrack18", clip: str = "000007_toy", frames: int = 8) -> Labels:
     first = FIRST_FRAME[version]
     person = Person(3, (2.0, 1.0, 60.0, 50.0), some_keypoints(), (4.0, 2.0, 10.0, 12.0), np.linspace(0.1, 1, 17))
@@ -121,6 +127,11 @@ def test_people_without_a_single_joint_are_left_out(broken: Callable[[Edit], Pat
     assert labels.frames[0].labelled
 
 
+def test_predicted_joints_may_be_anywhere(broken: Callable[[Edit], Path]) -> None:
+    (labels,) = read_posetrack(broken(lambda data: data["annotations"][0]["keypoints"].__setitem__(0, 300)))
+    assert labels.frames[0].people[0].keypoints[0, 0] == 300
+
+
 def test_a_missing_box_is_drawn_around_the_joints(broken: Callable[[Edit], Path]) -> None:
     (labels,) = read_posetrack(broken(lambda data: data["annotations"][0].pop("bbox")))
     assert labels.frames[0].people[0].box == pytest.approx((5 - 0.15 * 48, 4 - 0.15 * 32, 1.3 * 48, 1.3 * 32))
@@ -143,7 +154,7 @@ def test_a_missing_box_is_drawn_around_the_joints(broken: Callable[[Edit], Path]
         (lambda d: d["images"][3].update(ignore_regions_x=[[1, 2]]), r"images\.3\.ignore_regions_x: .*2 x and"),
         (lambda d: d["annotations"][1].update(image_id=5), r"annotations\.1\.image_id: 5 is not the id of any image"),
         (lambda d: d["annotations"][1]["keypoints"].pop(), r"annotations\.1\.keypoints: 50 numbers, should be 3 x 17"),
-        (lambda d: d["annotations"][1]["keypoints"].__setitem__(0, 300), "keypoints: nose has x = 300, far outside"),
+        (lambda d: outside(d["annotations"][1]), "keypoints: nose has x = 300, far outside"),
         (lambda d: d["annotations"][1]["keypoints"].__setitem__(0, float("nan")), r"annotations\.1\.keypoints\.0: "),
         (lambda d: d["annotations"][1].update(scores=[1.0]), r"annotations\.1\.scores: 1 numbers, should be 17"),
         (lambda d: d["annotations"][1].update(bbox=[1, 2, 0, 4]), r"annotations\.1\.bbox: width 0 and height 4"),
