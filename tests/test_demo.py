@@ -13,10 +13,10 @@ from rich.console import Console
 
 from benchmarks.demo import __main__ as demo
 from benchmarks.demo import drop_in, photograph
-from benchmarks.demo.colour_wheel import coloured
 from benchmarks.timing import Plan
 from benchmarks.workloads import MODES, shrunk
 from deformwarp import FusedDeformWarp
+from posewarper_models.colour_wheel import coloured
 
 TINY = photograph.Settings(height=32, width=40, steps=60)
 ONE_TURN = Plan(0.01, 2, 2)

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
-from benchmarks.demo.colour_wheel import coloured, draw_wheel
 from deformwarp import FusedDeformWarp
+from posewarper_models.colour_wheel import coloured, draw_wheel
 
 DILATIONS = (1, 2, 3, 4, 6)
 COARSEST_BLUR = 4.0  # pixels, sigma; as wide as the motion, so that the loss sees where to go
