@@ -160,9 +160,7 @@ def cuda_plan(
         "paddings": list(zip(problem.padding[::2], problem.padding[1::2], strict=True)),
     }
     on = asdict(device or CudaDevice())
-    if backward:
-        plan = _C.cuda_plan_backward(sizes, on, input, sampling, weight)
-    else:
-        plan = _C.cuda_plan_forward(sizes, on)
+    wanted = (input, sampling, weight)
+    plan = _C.cuda_plan_backward(sizes, on, *wanted) if backward else _C.cuda_plan_forward(sizes, on)
     launches = tuple(CudaLaunch(**launch) for launch in plan["launches"])
     return CudaPlan(plan["path"], plan["why_not_planar"], launches, plan["workspace_bytes"])

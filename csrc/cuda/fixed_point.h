@@ -17,14 +17,14 @@ struct FixedPoint;
 template <>
 struct FixedPoint<float> {
   static constexpr int limbs = 1;
-  static constexpr int largest_bound = 127;     // larger than 2^127 cannot be told from infinity
-  static constexpr int largest_exponent = 126;  // 2^126 is a float32
+  static constexpr int largest_bound = 127;  // larger than 2^127 cannot be told from infinity
+  static constexpr int largest_exponent = 252;
 };
 template <>
 struct FixedPoint<double> {
   static constexpr int limbs = 2;
   static constexpr int largest_bound = 1000;
-  static constexpr int largest_exponent = 1000;
+  static constexpr int largest_exponent = 2000;
 };
 
 // The exponent for sums of terms whose absolute values add up to at most `bound`: none of them overflows 62 bits.
@@ -38,13 +38,25 @@ __device__ __forceinline__ int exponent_for(double bound) {
   return exponent < FixedPoint<T>::largest_exponent ? exponent : FixedPoint<T>::largest_exponent;
 }
 
-// sums: the first limb's integer; the second limb lies `limb_stride` further.
-__device__ __forceinline__ void add_fixed(int64_t* sums, int64_t, float term, float unit) {
-  global_add(sums, int64_t(std::llrint(term * unit)));
+// 2^exponent as two factors: itself it may be too large for T.
+template <class T>
+struct FixedPointScale {
+  T factor, other_factor;
+
+  __device__ __forceinline__ static FixedPointScale of(int exponent) {
+    const int half = exponent / 2;
+    return {std::ldexp(T(1), half), std::ldexp(T(1), exponent - half)};
+  }
+  __device__ __forceinline__ T operator()(T term) const { return term * factor * other_factor; }
+};
+
+// `scaled` terms go to the first limb's integer, their digits behind the point to the second's, `limb_stride` further.
+__device__ __forceinline__ void add_fixed(int64_t* sums, int64_t, float scaled) {
+  global_add(sums, int64_t(std::llrint(scaled)));
 }
 
-__device__ __forceinline__ void add_fixed(int64_t* sums, int64_t limb_stride, double term, double unit) {
-  const double scaled = term * unit, high = std::rint(scaled);
+__device__ __forceinline__ void add_fixed(int64_t* sums, int64_t limb_stride, double scaled) {
+  const double high = std::rint(scaled);
   global_add(sums, int64_t(high));
   // Exact: a double with digits behind the point has few before it.
   global_add(sums + limb_stride, int64_t(std::rint((scaled - high) * double(int64_t(1) << low_bits))));

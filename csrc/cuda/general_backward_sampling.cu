@@ -75,7 +75,7 @@ class SamplingBlock {
     if (params.exponents != nullptr && pixel_.exists) {
       const int exponent = global_load(params.exponents + pixel_.sample);
       adds_to_input_ = exponent != not_finite;
-      unit_ = adds_to_input_ ? std::ldexp(T(1), exponent) : T(0);
+      if (adds_to_input_) scale_ = FixedPointScale<T>::of(exponent);
     }
   }
 
@@ -217,17 +217,18 @@ class SamplingBlock {
     sums.by_mask += grad * bilinear_value(corners, cell_.ly, cell_.lx);
     sums.by_y += grad * bilinear_dy(corners, cell_.lx);
     sums.by_x += grad * bilinear_dx(corners, cell_.ly);
-    if (adds_to_input_) scatter(channel, mask_ * grad);
+    if (adds_to_input_) scatter(channel, scale_(mask_ * grad));
   }
 
+  // (12), scaled: a power of two commutes with (7).
   __device__ __forceinline__ void scatter(int channel, T grad) const {
     const CornerGradients<T> grads = bilinear_scatter(grad, cell_.ly, cell_.lx);
     const int64_t limb = g_.samples * g_.channels * g_.plane();
     int64_t* to = params_.input_sums + (pixel_.sample * g_.channels + channel) * g_.plane() + cell_.corner;
-    if (cell_.top && cell_.left) add_fixed(to, limb, grads.top_left, unit_);
-    if (cell_.top && cell_.right) add_fixed(to + 1, limb, grads.top_right, unit_);
-    if (cell_.bottom && cell_.left) add_fixed(to + g_.width, limb, grads.bottom_left, unit_);
-    if (cell_.bottom && cell_.right) add_fixed(to + g_.width + 1, limb, grads.bottom_right, unit_);
+    if (cell_.top && cell_.left) add_fixed(to, limb, grads.top_left);
+    if (cell_.top && cell_.right) add_fixed(to + 1, limb, grads.top_right);
+    if (cell_.bottom && cell_.left) add_fixed(to + g_.width, limb, grads.bottom_left);
+    if (cell_.bottom && cell_.right) add_fixed(to + g_.width + 1, limb, grads.bottom_right);
   }
 
   const SamplingParams& params_;
@@ -237,7 +238,7 @@ class SamplingBlock {
   int tap_number_;
   int64_t slice_, part_;
   bool adds_to_input_ = false;
-  T unit_ = T(0);
+  FixedPointScale<T> scale_{};
   Cell<T> cell_{};
   T mask_ = T(1);
 };
