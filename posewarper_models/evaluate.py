@@ -149,6 +149,29 @@ def _paired_clip(truth: Labels, prediction: Labels) -> list[_FramePair]:
     return pairs
 
 
+def without_given(truth: Sequence[Labels], given: Sequence[Labels]) -> list[Labels]:
+    """The ground truth less the frames that are labelled in ``given``: those were not predicted.
+
+    Raises:
+        AnnotationError: a clip has another number of frames there, or is not in the ground truth.
+    """
+    sparse = {labels.clip: labels for labels in given}
+    foreign = sorted(set(sparse) - {labels.clip for labels in truth})
+    if foreign:
+        raise AnnotationError(f"given labels: clip {foreign[0]} is not in the ground truth")
+    rest = []
+    for labels in truth:
+        known = sparse.get(labels.clip)
+        if known is not None and len(known.frames) != len(labels.frames):
+            raise AnnotationError(
+                f"given labels: clip {labels.clip} has {len(known.frames)} frames, "
+                f"the ground truth {len(labels.frames)}"
+            )
+        left_out = set(known.labelled) if known is not None else set()
+        rest.append(labels.keep_labelled([index for index in labels.labelled if index not in left_out]))
+    return rest
+
+
 def _with_head_sizes(pair: _FramePair) -> Poses:
     poses = _poses(pair.truth.people, "annotated")
     if not (poses.head_sizes > 0).all():

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from posewarper_models.data.posetrack import read_posetrack
-from posewarper_models.evaluate import Evaluation, HeadMode, by_group
+from posewarper_models.evaluate import Evaluation, HeadMode, by_group, without_given
 from posewarper_models.evaluate import evaluate as measured
 
 
@@ -25,12 +25,18 @@ def evaluate(
     boxes: Annotated[
         str, typer.Option(help="Whose person boxes the predictions were made with; is only stated.")
     ] = "not stated",
+    given: Annotated[
+        Path | None, typer.Option(help="The labels that were propagated; the frames they label are left out.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="A new JSON file for the numbers.")] = None,
 ) -> None:
     """Average precision per joint as poseval counts it, and PCK."""
     if out is not None and out.exists():
         raise typer.BadParameter(f"{out} exists; name a new file", param_hint="--out")
-    result = measured(read_posetrack(truth), read_posetrack(predictions), head=head, boxes=boxes)
+    known = read_posetrack(truth)
+    if given is not None:
+        known = without_given(known, read_posetrack(given))
+    result = measured(known, read_posetrack(predictions), head=head, boxes=boxes)
     console = Console()
     console.print(result.setting, soft_wrap=True)
     console.print(_table(result))

@@ -16,7 +16,7 @@ from posewarper_models.commands.evaluate import evaluate as command
 from posewarper_models.data.annotations import AnnotationError, FrameLabels, Labels, Person
 from posewarper_models.data.posetrack import write_posetrack
 from posewarper_models.data.synthetic import SceneSettings, synthesise
-from posewarper_models.evaluate import average_precision, by_group, evaluate, joint_errors
+from posewarper_models.evaluate import average_precision, by_group, evaluate, joint_errors, without_given
 from posewarper_models.skeleton import EVALUATED_JOINTS, JOINT, NUM_JOINTS
 
 HEAD_BOX = (0.0, 0.0, 30.0, 40.0)  # a diagonal of 50, a head size of 30: right within 15 pixels
@@ -250,6 +250,16 @@ def test_files_that_do_not_belong_together_are_refused(wrong: Callable[[Labels],
         evaluate([truth], [prediction] if isinstance(prediction, Labels) else prediction)
 
 
+def test_frames_that_were_given_can_be_left_out() -> None:
+    truth = labels([person(0)], [person(0)], [person(0)])
+    rest = without_given([truth], [truth.keep_labelled([1])])
+    assert rest[0].labelled == (0, 2)
+    with pytest.raises(AnnotationError, match="has 1 frames, the ground truth 3"):
+        without_given([truth], [labels([person(0)])])
+    with pytest.raises(AnnotationError, match="clip 000002_other is not in the ground truth"):
+        without_given([truth], [other_clip(truth)])
+
+
 def test_ground_truth_without_head_boxes_is_refused() -> None:
     truth = labels([replace(person(0), head_box=None)])
     with pytest.raises(AnnotationError, match=r"clip 000001_toy, frame 0 .*without a head box"):
@@ -278,6 +288,8 @@ def test_the_command_names_everything_a_number_depends_on(files: tuple[Path, Pat
     numbers = json.loads(out.read_text())
     assert numbers["AP"]["Wrist"] == pytest.approx(75)
     assert numbers["AP"]["Knee"] == 100
+    left = CliRunner().invoke(app, [*map(str, files), "--given", str(files[0])])
+    assert "no labelled frame with people" in str(left.exception)
     again = CliRunner().invoke(app, [*map(str, files), "--out", str(out)])
     assert again.exit_code == 2
     assert "exists" in again.output
