@@ -12,9 +12,6 @@ import pytest
 
 from deformwarp import native
 
-# Bytes of stack by kernel, where an architecture needs some.
-STACK = {75: 0, 80: 0, 90: 0, 100: 0, 120: 0}
-
 
 def _cuobjdump() -> str | None:
     """From CUDA, or as Triton ships it."""
@@ -34,7 +31,7 @@ def test_no_kernel_spills() -> None:
         architecture = int(re.match(r"sm_(\d+)", part)[1])  # type: ignore[index]
         for name, stack, local in re.findall(r"Function (\S+):\s*REG:\d+ STACK:(\d+) .*?LOCAL:(\d+)", part):
             found[architecture] = found.get(architecture, 0) + 1
-            if int(stack) > STACK[architecture] or int(local) > 0:
+            if int(stack) > 0 or int(local) > 0:
                 too_much.append(f"sm_{architecture} {name}: stack {stack}, local {local}")
     built = {int(entry.split("-")[0]) for entry in native.CUDA_ARCHITECTURES.split() if not entry.endswith("virtual")}
     assert found.keys() == built

@@ -178,7 +178,7 @@ class ForwardBlock {
 };
 
 template <class Stored, int rows>
-__global__ void __launch_bounds__(threads) general_forward(const __grid_constant__ ForwardParams params) {
+__global__ void __launch_bounds__(threads, 2) general_forward(const __grid_constant__ ForwardParams params) {
   ForwardBlock<Stored, rows>(params).run();
 }
 
