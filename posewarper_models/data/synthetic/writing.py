@@ -100,7 +100,7 @@ def _written(folder: Path, settings: SceneSettings, clips: int, seed: int, split
         for index in missing:
             yield write_clip(folder, settings, index, seed, split)
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
         jobs = [pool.submit(write_clip, folder, settings, index, seed, split) for index in missing]
         try:
             for job in as_completed(jobs):
