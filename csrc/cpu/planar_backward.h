@@ -153,28 +153,28 @@ class PlanarBackward {
     const Ahead<Stored> ahead(worker.taps, first + t, tile.begin, tile_pixels);
     const Stored* mask = worker.taps[first + t].mask;
     const TapGradients& grads = worker.tap_grads[first + t];
-    for (int64_t i = 0; i < tile.count; i += lanes<T>) {
-      const int64_t left = tile.count - i;
+    const T* pairs = worker.plane.data();
+    for_each_vector<T>(tile.count, [&](int64_t i, auto count) {
       ahead.fetch(i);
-      const Corners<Vec<T>> corners = load_corners(worker.plane.data(), samples.cell + i);
+      const Corners<Vec<T>> corners = load_corners(pairs, samples.cell + i);
       const Vec<T> ly = load(samples.ly + i), lx = load(samples.lx + i);
       Vec<T> value = bilinear_value(corners, ly, lx);
       Vec<T> grad = load(worker.grad_columns[t] + i);
-      if (grads.mask != nullptr) stream_narrowed(grads.mask + tile.begin + i, grad * value, left);
+      if (grads.mask != nullptr) stream_narrowed(grads.mask + tile.begin + i, grad * value, count);
       if (mask != nullptr) {
-        const Vec<T> factor = load_widened(mask + tile.begin + i, left);
+        const Vec<T> factor = load_widened(mask + tile.begin + i, count);
         value *= factor;
         grad *= factor;
       }
       store(worker.columns[t] + i, value);
       if (grads.offset_y != nullptr) {
-        stream_narrowed(grads.offset_y + tile.begin + i, grad * bilinear_dy(corners, lx), left);
-        stream_narrowed(grads.offset_x + tile.begin + i, grad * bilinear_dx(corners, ly), left);
+        stream_narrowed(grads.offset_y + tile.begin + i, grad * bilinear_dy(corners, lx), count);
+        stream_narrowed(grads.offset_x + tile.begin + i, grad * bilinear_dx(corners, ly), count);
       }
       if constexpr (to_input) {
-        add_to_cells(worker.cells.data(), samples.cell + i, bilinear_scatter(grad, ly, lx), left);
+        add_to_cells(worker.cells.data(), samples.cell + i, bilinear_scatter(grad, ly, lx), count);
       }
-    }
+    });
   }
 
   void add_up_weight(const Pool& pool) const {

@@ -12,7 +12,7 @@ template <class Stored>
 class PlanarForward {
   using T = Arithmetic<Stored>;
   static constexpr int tile_pixels = 384;
-  static constexpr int tile_taps = 24;
+  static constexpr int tile_taps = 48;
   // A float16 or bfloat16 result is summed in a buffer of its own, at most this many pixels of it.
   static constexpr int64_t buffered_pixels = 2048;
   static constexpr bool sums_in_output = std::is_same_v<T, Stored>;
@@ -125,14 +125,20 @@ class PlanarForward {
   void sample_tap(Worker& worker, int64_t t, Tile tile, T* column) const {
     const Tap<Stored>& tap = worker.taps[t];
     const Ahead<Stored> ahead(worker.taps, t, tile.begin, tile_pixels);
-    Samples<T, tile_pixels>& samples = worker.samples;
-    locate(tap, worker.windows, tile, {problem_.height, problem_.width}, samples);
-    for (int64_t i = 0; i < tile.count; i += lanes<T>) {
+    locate(tap, worker.windows, tile, {problem_.height, problem_.width}, worker.samples);
+    const Samples<T, tile_pixels>& samples = worker.samples;
+    const T* pairs = worker.plane.data();
+    const auto sample = [&](int64_t i) {
       ahead.fetch(i);
-      const Corners<Vec<T>> corners = load_corners(worker.plane.data(), samples.cell + i);
-      Vec<T> value = bilinear_value(corners, load(samples.ly + i), load(samples.lx + i));
-      if (tap.mask != nullptr) value *= load_widened(tap.mask + tile.begin + i, tile.count - i);
-      store(column + i, value);
+      return bilinear_value(load_corners(pairs, samples.cell + i), load(samples.ly + i), load(samples.lx + i));
+    };
+    if (tap.mask == nullptr) {
+      for (int64_t i = 0; i < tile.count; i += lanes<T>) store(column + i, sample(i));
+    } else {
+      const Stored* mask = tap.mask + tile.begin;
+      for (int64_t i = 0; i < tile.count; i += lanes<T>) {
+        store(column + i, Vec<T>(sample(i) * load_widened(mask + i, tile.count - i)));
+      }
     }
   }
 

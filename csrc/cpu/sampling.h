@@ -38,19 +38,21 @@ void list_taps(const Problem& problem, int64_t sample, int64_t group, std::vecto
 template <class Stored>
 struct Ahead {
   static constexpr int64_t taps = 4;
+  static constexpr int second_level = 2;  // the first-level cache is full of what the taps between need
 
   const Stored *offset_y, *offset_x;
 
+  // Past the last tap come the first ones, on the next tile.
   Ahead(const std::vector<Tap<Stored>>& list, int64_t tap, int64_t pixel, int64_t tile_pixels) {
-    const int64_t later = tap + taps, count = int64_t(list.size());
-    const Tap<Stored>& next = list[later % count];
-    offset_y = next.offset_y + pixel + later / count * tile_pixels;
-    offset_x = next.offset_x + pixel + later / count * tile_pixels;
+    const int64_t count = int64_t(list.size());
+    for (tap += taps; tap >= count; tap -= count) pixel += tile_pixels;
+    offset_y = list[tap].offset_y + pixel;
+    offset_x = list[tap].offset_x + pixel;
   }
 
   void fetch(int64_t i) const {
-    __builtin_prefetch(offset_y + i);
-    __builtin_prefetch(offset_x + i);
+    __builtin_prefetch(offset_y + i, 0, second_level);
+    __builtin_prefetch(offset_x + i, 0, second_level);
   }
 };
 
@@ -121,18 +123,17 @@ inline void locate(const Tap<Stored>& tap, const Windows<Arithmetic<Stored>>& wi
   using T = Arithmetic<Stored>;
   const T *window_y = windows.y() + tile.begin, *window_x = windows.x() + tile.begin;
   const Stored *offset_y = tap.offset_y + tile.begin, *offset_x = tap.offset_x + tile.begin;
+  const T shift_y = tap.shift_y, shift_x = tap.shift_x, height = T(plane.height), width = T(plane.width);
   const int32_t pitch = int32_t(plane.pitch()), origin = int32_t(plane.origin());
-  for (int64_t i = 0; i < tile.count; i += lanes<T>) {
-    const Vec<T> y = (load(window_y + i, tile.count - i) + tap.shift_y) + load_widened(offset_y + i, tile.count - i);
-    const Vec<T> x = (load(window_x + i, tile.count - i) + tap.shift_x) + load_widened(offset_x + i, tile.count - i);
-    const Vec<T> inside_y = clamp(y, T(-2), T(plane.height));
-    const Vec<T> inside_x = clamp(x, T(-2), T(plane.width));
-    const IndexVec<T> top = floor_to_index<T>(inside_y), left = floor_to_index<T>(inside_x);
-    store(samples.ly + i, inside_y - to_value<T>(top));
-    store(samples.lx + i, inside_x - to_value<T>(left));
-    const IndexVec<T> cell = times_pitch<T>(top, pitch) + left + origin;
+  for_each_vector<T>(tile.count, [&](int64_t i, auto count) {
+    const Vec<T> y = (load(window_y + i, count) + shift_y) + load_widened(offset_y + i, count);
+    const Vec<T> x = (load(window_x + i, count) + shift_x) + load_widened(offset_x + i, count);
+    const Parts<T> row = split<T>(clamp(y, T(-2), height)), column = split<T>(clamp(x, T(-2), width));
+    store(samples.ly + i, row.fraction);
+    store(samples.lx + i, column.fraction);
+    const IndexVec<T> cell = times_pitch<T>(row.floor, pitch) + column.floor + origin;
     std::memcpy(samples.cell + i, &cell, sizeof(cell));
-  }
+  });
 }
 
 }  // namespace deformwarp::DEFORMWARP_ISA

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__AVX2__) || defined(__AVX512F__)
 #include <immintrin.h>
@@ -77,6 +78,15 @@ inline void store(T* to, Vec<T> v, int64_t count) {
   std::memcpy(to, &v, count * sizeof(T));
 }
 
+// Calls visit(first, lanes) for `count` elements, a vector at a time. That the lanes of whole vectors are a constant
+// lets the compiler leave the cases for fewer out of the loop.
+template <class T, class Visit>
+inline void for_each_vector(int64_t count, const Visit& visit) {
+  int64_t i = 0;
+  for (; i + lanes<T> <= count; i += lanes<T>) visit(i, std::integral_constant<int64_t, lanes<T>>{});
+  if (i < count) visit(i, count - i);
+}
+
 // A store that does not bring its line into the cache: for results that nobody reads soon.
 template <class T>
 inline void stream(T* to, Vec<T> v, int64_t count) {
@@ -112,24 +122,30 @@ inline Vec<T> clamp(Vec<T> v, T low, T high) {
   return raised < highs ? raised : highs;
 }
 
-// The largest integers that are not above the lanes.
+// The largest integers that are not above the lanes, and what the lanes exceed them by.
 template <class T>
-inline IndexVec<T> floor_to_index(Vec<T> v) {
+struct Parts {
+  IndexVec<T> floor;
+  Vec<T> fraction;
+};
+
+template <class T>
+inline Parts<T> split(Vec<T> v) {
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4) {
-    return (IndexVec<T>)_mm512_cvt_roundps_epi32(v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    constexpr int downwards = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
+    return {(IndexVec<T>)_mm512_cvt_roundps_epi32(v, downwards), _mm512_reduce_ps(v, downwards)};
   }
 #elif defined(__AVX2__)
-  if constexpr (sizeof(T) == 4) return (IndexVec<T>)_mm256_cvttps_epi32(_mm256_floor_ps(v));
+  if constexpr (sizeof(T) == 4) {
+    const __m256 floor = _mm256_floor_ps(v);
+    return {(IndexVec<T>)_mm256_cvttps_epi32(floor), v - floor};
+  }
 #endif
   const IndexVec<T> truncated = __builtin_convertvector(v, IndexVec<T>);
   const auto above = __builtin_convertvector(truncated, Vec<T>) > v;  // -1 where it is
-  return truncated + __builtin_convertvector(above, IndexVec<T>);
-}
-
-template <class T>
-inline Vec<T> to_value(IndexVec<T> v) {
-  return __builtin_convertvector(v, Vec<T>);
+  const IndexVec<T> floor = truncated + __builtin_convertvector(above, IndexVec<T>);
+  return {floor, v - __builtin_convertvector(floor, Vec<T>)};
 }
 
 // rows * pitch where both fit in 16 bits: the 32-bit product takes twice as long.
@@ -167,6 +183,7 @@ struct TwoQuads {
   TwoQuads(const float* quads, int64_t quad_step, const int32_t* index) {
     uint64_t both;
     std::memcpy(&both, index, sizeof(both));
+    asm("" : "+r"(both));  // or compilers load its halves again
     first = _mm_loadu_ps(quads + quad_step * (both & 0xffffffffu));
     second = _mm_loadu_ps(quads + quad_step * (both >> 32));
   }
