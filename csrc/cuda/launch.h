@@ -29,8 +29,14 @@ void launch(void (*kernel)(Params), dim3 grid, dim3 block, size_t shared_bytes, 
   void* arguments[] = {const_cast<Params*>(&params)};
   launch_kernel(reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, stream, arguments);
 #else
+  struct Call {
+    void (*kernel)(Params);
+    const Params& params;
+  };
+  const Call call{kernel, params};
+  const auto run = [](const void* c) { static_cast<const Call*>(c)->kernel(static_cast<const Call*>(c)->params); };
   emulation::launch(reinterpret_cast<const void*>(kernel), typeid(Params).name(), grid, block, shared_bytes,
-                    [&] { kernel(params); });
+                    {run, &call});
 #endif
 }
 

@@ -1,7 +1,5 @@
 #include "block.h"
 
-#include <cxxabi.h>
-
 #include <array>
 #include <numeric>
 #include <stdexcept>
@@ -48,7 +46,7 @@ struct Block {
   std::array<Warp, largest_block / warp_size> warp;
   void* scheduler_stack = nullptr;
   std::string failure;
-  const std::function<void()>* body = nullptr;
+  const ThreadBody* body = nullptr;
 };
 
 Block block;
@@ -136,7 +134,7 @@ void run_another() {
 }
 
 void thread_main() {
-  (*block.body)();
+  block.body->run(block.body->call);
   Warp& warp = current_warp();
   if (warp.arrived != 0) {
     fault(std::string("the thread returned while lanes of its warp wait for it in ") + warp.instruction);
@@ -289,8 +287,7 @@ void copy_async_wait(size_t groups_in_flight) {
 
 void set_seed(uint64_t seed) { order = Random(seed); }
 
-void run_grid(const std::string& kernel, dim3 grid, dim3 size, uint32_t shared_bytes,
-              const std::function<void()>& thread) {
+void run_grid(const std::string& kernel, dim3 grid, dim3 size, uint32_t shared_bytes, const ThreadBody& thread) {
   kernel_name = kernel;
   blockDim = size;
   gridDim = grid;

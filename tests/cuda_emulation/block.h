@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <string>
 #include <type_traits>
 
 #include "device_language.h"
@@ -52,9 +52,14 @@ void copy_async(uint32_t target, const void* source, uint32_t bytes);
 void copy_async_commit();
 void copy_async_wait(size_t groups_in_flight);
 
+// What every thread of a launch does: a call of the kernel with its parameters.
+struct ThreadBody {
+  void (*run)(const void* call);
+  const void* call;
+};
+
 // Runs all blocks of a launch; throws std::runtime_error with what went wrong in which thread.
-void run_grid(const std::string& kernel, dim3 grid, dim3 block, uint32_t shared_bytes,
-              const std::function<void()>& thread);
+void run_grid(const std::string& kernel, dim3 grid, dim3 block, uint32_t shared_bytes, const ThreadBody& thread);
 
 void set_seed(uint64_t seed);
 

@@ -13,6 +13,7 @@ from emulator import HERE, ROOT, Emulator, compiled, compiler, linked
 ARCHITECTURES = "75-real 80-real 90-real 100-real 120-real 120-virtual"
 TORCH = Path(torch.__file__).parent
 TORCH_FLAGS = (
+    "-std=c++20",
     f"-isystem{TORCH / 'include'}",
     f"-isystem{TORCH / 'include/torch/csrc/api/include'}",
     "-DTORCH_TARGET_VERSION=0x020b000000000000",

@@ -21,7 +21,7 @@ CACHE = ROOT / "build/cuda_emulation"
 
 # As nvcc does by default, a * b + c becomes one rounding. A thread's locals are checked too: see locals.cpp.
 FLAGS = (
-    "-std=c++20",
+    "-std=c++17",  # as CMakeLists.txt has it for nvcc
     "-O2",
     "-g1",
     "-fPIC",

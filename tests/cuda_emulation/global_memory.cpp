@@ -9,12 +9,11 @@ namespace emulation {
 
 void GlobalMemory::add(const void* begin, size_t bytes, Content content) {
   if (bytes == 0) return;
-  Range range{reinterpret_cast<uintptr_t>(begin), reinterpret_cast<uintptr_t>(begin) + bytes, nullptr, nullptr};
+  Range range{reinterpret_cast<uintptr_t>(begin), reinterpret_cast<uintptr_t>(begin) + bytes, {}, {}};
   const size_t granules = (bytes + granule - 1) / granule;
-  if (content == Content::defined) range.writes = std::make_unique<Stamp[]>(granules);
+  if (content == Content::defined) range.writes.resize(granules);
   if (content == Content::undefined) {
-    range.writes = std::make_unique<Stamp[]>(granules);
-    std::fill_n(range.writes.get(), granules, Stamp(forbidden));
+    range.writes.assign(granules, Stamp(forbidden));
     std::memset(const_cast<void*>(begin), 0xff, bytes);  // NaN in every floating type
   }
   // Tensors may share memory that is only read: such ranges become one.

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <memory>
 #include <vector>
 
 #include "fault.h"
@@ -65,11 +64,11 @@ class GlobalMemory {
  private:
   struct Range {
     uintptr_t begin, end;
-    std::unique_ptr<Stamp[]> writes, reads;  // a granule each; writes only where writable, reads from the first read on
+    std::vector<Stamp> writes, reads;  // a granule each; writes only where writable, reads from the first read on
 
-    bool writable() const { return writes != nullptr; }
+    bool writable() const { return !writes.empty(); }
     void need_reads() {
-      if (reads == nullptr) reads = std::make_unique<Stamp[]>((end - begin + granule - 1) / granule);
+      if (reads.empty()) reads.resize(writes.size());
     }
   };
 
@@ -100,7 +99,7 @@ class GlobalMemory {
   }
 
   void check_readers(const Range& range, size_t g, const void* address, const char* later) const {
-    if (range.reads == nullptr || !this_launch(range.reads[g])) return;
+    if (range.reads.empty() || !this_launch(range.reads[g])) return;
     const Stamp read = range.reads[g];
     if ((read & Stamp(ReadPath::constant)) != 0) fault_constant_changes(address, read);
     if (conflict(read)) fault_race(address, read, "read", later);

@@ -48,7 +48,7 @@ void require(bool holds, const std::string& kernel, const std::string& what) {
 namespace emulation {
 
 void launch(const void* kernel, const char* parameters, dim3 grid, dim3 block, size_t shared_bytes,
-            const std::function<void()>& thread) {
+            const ThreadBody& thread) {
   const std::lock_guard lock(machine);
   const std::string name = name_of(kernel, parameters);
   const uint64_t threads = uint64_t(block.x) * block.y * block.z;
