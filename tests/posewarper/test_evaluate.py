@@ -210,6 +210,15 @@ def test_pck_follows_tracks_and_is_not_stated_without_them() -> None:
     assert evaluate([truth], [labels([person(0, track=7)])]).pck is None
 
 
+def test_a_track_that_has_left_does_not_cost_the_pck_of_the_others() -> None:
+    """Propagated people may be where nobody is annotated any more; so may people of frames that were given."""
+    truth = labels([person(0), person(300, track=1)], [person(0)])
+    prediction = labels([person(0), person(300, track=1)], [person(0), person(300, track=1)])
+    assert evaluate([truth], [prediction]).pck[0.5][WRIST] == 100
+    rest = without_given([truth], [truth.keep_labelled([0])])
+    assert evaluate(rest, [prediction]).pck[0.5][WRIST] == 100
+
+
 def other_clip(truth: Labels) -> Labels:
     return replace(truth, clip="000002_other")
 
