@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import emulated_operators
 import pytest
@@ -17,11 +19,13 @@ from deformwarp.native import available_isas
 
 @dataclass(frozen=True)
 class BackendUnderTest:
-    """A backend, and the instruction set where it has several."""
+    """A backend, the instruction set where it has several, and the device on which tests make their tensors."""
 
     id: str
     backend: str
     isa: str | None = None
+    device: str = "cpu"
+    refuses: str | None = None  # what the backend says to problems that it does not take by design
 
     def why_not_here(self) -> str | None:
         if self.isa is not None and self.isa not in available_isas():
@@ -34,6 +38,8 @@ class BackendUnderTest:
             stack.enter_context(deformwarp.use_backend(self.backend))
             if self.isa is not None:
                 stack.enter_context(deformwarp.use_isa(self.isa))
+            if self.device != "cpu":
+                stack.enter_context(torch.device(self.device))
             yield
 
 
@@ -56,7 +62,15 @@ KERNELS = (
     BackendUnderTest("cpu-avx2", "cpu", "avx2"),
     BackendUnderTest("cpu-plain", "cpu", "plain"),
     EmulatedCuda("cuda-emulated", "cpu"),
+    BackendUnderTest("cuda", "cuda", device="cuda"),
 )
+
+
+def _parameters(*backends: BackendUnderTest) -> list[Any]:
+    return [
+        pytest.param(backend, id=backend.id, marks=[] if backend.device == "cpu" else pytest.mark.gpu)
+        for backend in backends
+    ]
 
 
 @contextmanager
@@ -68,14 +82,14 @@ def _backend(request: pytest.FixtureRequest) -> Iterator[BackendUnderTest]:
         yield request.param
 
 
-@pytest.fixture(params=(REFERENCE, *KERNELS), ids=lambda backend: backend.id)
+@pytest.fixture(params=_parameters(REFERENCE, *KERNELS))
 def backend(request: pytest.FixtureRequest) -> Iterator[BackendUnderTest]:
     """Every backend, the reference formula included."""
     with _backend(request) as active:
         yield active
 
 
-@pytest.fixture(params=KERNELS, ids=lambda backend: backend.id)
+@pytest.fixture(params=_parameters(*KERNELS))
 def kernels(request: pytest.FixtureRequest) -> Iterator[BackendUnderTest]:
     """Every backend that is not the reference itself, for comparisons with it."""
     with _backend(request) as active:
@@ -90,5 +104,21 @@ def restored_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes more than a second")
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[object]:
+    """A test of a problem that its backend refuses by design is skipped, with the backend's reason."""
+    try:
+        return (yield)
+    except Exception as error:
+        parameters = pyfuncitem.callspec.params.values() if hasattr(pyfuncitem, "callspec") else ()
+        refusals = [p.refuses for p in parameters if isinstance(p, BackendUnderTest) and p.refuses is not None]
+        for said in map(str, _chain(error)):
+            if any(re.search(refusal, said) for refusal in refusals):
+                pytest.skip(said)
+        raise
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

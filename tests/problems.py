@@ -17,6 +17,7 @@ from deformwarp.reference import arithmetic_dtype
 from deformwarp.rules import output_size
 
 Pair = tuple[int, int]
+CPU = torch.device("cpu")
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 # How many times the error of eager PyTorch, in the same dtype, a result may have. Nothing but the order of the sums
@@ -208,15 +209,21 @@ def away_from_kinks(offset: Tensor, margin: float) -> Tensor:
     return whole + margin + (1 - 2 * margin) * (offset - whole)
 
 
-@cache
 def problem_of(case: Case, dtype: torch.dtype = torch.float64, margin: float = 0.02) -> Problem:
-    """The tensors of a case, random from a seed of its own; do not change them in place."""
+    """The tensors of a case, random from a seed of its own, on torch's default device; do not change them in place."""
+    return _problem_on(torch.get_default_device(), case, dtype, margin)
+
+
+@cache
+def _problem_on(device: torch.device, case: Case, dtype: torch.dtype, margin: float) -> Problem:
+    if device != CPU:
+        return _problem_on(CPU, case, dtype, margin).map(lambda tensor: tensor.to(device))
     random = torch.Generator().manual_seed(zlib.crc32(case.name.encode()))
     groups = case.channels if case.offset_groups is None else case.offset_groups
     branches, taps = len(case.dilations), case.kernel[0] * case.kernel[1]
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random, dtype=torch.float64)
+        return torch.randn(shape, generator=random, dtype=torch.float64, device=CPU)
 
     return Problem(
         case,
@@ -250,24 +257,29 @@ class Expectation:
 
 
 def _error(actual: Tensor, exact: Tensor) -> float:
-    return (actual.double() - exact).abs().max().item() if exact.numel() else 0.0
+    return (actual.double().to(exact.device) - exact).abs().max().item() if exact.numel() else 0.0
 
 
 @cache
 def expectations(case: Case, dtype: torch.dtype) -> dict[str, Expectation]:
-    """Output and gradients by the reference in float64 on the very numbers of ``dtype``, and the errors allowed."""
+    """Output and gradients by the reference in float64 on the very numbers of ``dtype``, and the errors allowed.
+
+    On the CPU, whatever the device under test.
+    """
     # Float64 has no wider oracle: the errors of float32, scaled to its precision, stand in for those of eager float64.
     eager_dtype = torch.float32 if dtype == torch.float64 else dtype
     shrink = torch.finfo(dtype).eps / torch.finfo(eager_dtype).eps
-    with deformwarp.use_backend("reference"):
+    with deformwarp.use_backend("reference"), CPU:
         eager = forward_and_gradients(problem_of(case, eager_dtype))
         exact_for_eager = forward_and_gradients(problem_of(case, eager_dtype).to(torch.float64))
         exact = forward_and_gradients(problem_of(case, dtype).to(torch.float64))
     rounding, sum_rounding = (torch.finfo(t).eps / 2 for t in (dtype, arithmetic_dtype(dtype)))
+    with CPU:
+        largest_sums = _largest_sums(case)
     allowed = {}
     for name, value in exact.items():
         # Eager may have been exact by luck: one rounding of the result, and one of the largest sum, are free.
-        floor = rounding * value.abs().max().item() + sum_rounding * _largest_sums(case)[name]
+        floor = rounding * value.abs().max().item() + sum_rounding * largest_sums[name]
         allowed[name] = ERROR_FACTOR * max(shrink * _error(eager[name], exact_for_eager[name]), floor)
     return {name: Expectation(value, allowed[name]) for name, value in exact.items()}
 

@@ -86,9 +86,9 @@ def _products(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """All finite numbers, each with a random factor: two [65536, 1, 1, 1], whose products are exact in float32."""
     random = torch.Generator().manual_seed(1)
     patterns = _all_patterns(dtype)
-    exponents = torch.randint(-8, 8, (65536,), generator=random)
-    mantissas = torch.randint(129, 256, (65536,), generator=random) / 128
-    factors = torch.ldexp(mantissas, exponents).to(dtype)
+    exponents = torch.randint(-8, 8, (65536,), generator=random, device="cpu")
+    mantissas = torch.randint(129, 256, (65536,), generator=random, device="cpu") / 128
+    factors = torch.ldexp(mantissas, exponents).to(patterns)
     return torch.where(patterns.isfinite(), patterns, 1).reshape(-1, 1, 1, 1), factors.reshape(-1, 1, 1, 1)
 
 
@@ -114,7 +114,7 @@ def test_ties_are_among_the_tested_roundings(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("width", [256, 257], ids=["whole_vectors", "with_tails"])
 def test_gradients_are_rounded_to_the_nearest_even(dtype: torch.dtype, channels: int, width: int) -> None:
     grad_output = torch.zeros(4, channels, 16, width, dtype=dtype)
-    grad_output[:, 0] = torch.randn(4, 16, width, generator=torch.Generator().manual_seed(2)).to(dtype)
+    grad_output[:, 0] = torch.randn(4, 16, width, generator=torch.Generator().manual_seed(2), device="cpu").to(dtype)
     mask = torch.ones(4, 1, 16, width, dtype=dtype, requires_grad=True)
     output = deformwarp.fused_deform_warp(
         torch.ones(4, channels, 16, width, dtype=dtype),

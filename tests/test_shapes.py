@@ -50,8 +50,9 @@ def cases(draw: st.DrawFn) -> Case:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("kernels")
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(case=cases(), dtype=st.sampled_from([torch.float64, torch.float32]))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=cases())
 def test_any_shape(case: Case, dtype: torch.dtype) -> None:
     results = forward_and_gradients(problem_of(case, dtype))
     if case.batch > 0:

@@ -164,7 +164,7 @@ def test_forward_mode_works_by_the_reference() -> None:
 def test_under_autocast_the_offsets_decide_the_dtype(offset_dtype: torch.dtype, autocast_dtype: torch.dtype) -> None:
     problem = problem_of(CASES[0], torch.float32).map(lambda tensor: tensor.detach())
     problem.offsets = [offset.to(offset_dtype) for offset in problem.offsets]
-    with torch.autocast("cpu", autocast_dtype):
+    with torch.autocast(torch.get_default_device().type, autocast_dtype):
         output = problem.warp()
     assert output.dtype == offset_dtype
     assert torch.equal(output, problem.to(offset_dtype).warp())
@@ -174,7 +174,7 @@ def test_under_autocast_the_offsets_decide_the_dtype(offset_dtype: torch.dtype, 
 def test_under_autocast_the_widest_offsets_decide() -> None:
     problem = problem_of(CASES[0], torch.bfloat16).map(lambda tensor: tensor.detach())
     problem.offsets = [problem.offsets[0].float() + 1e-4, *problem.offsets[1:]]
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         output = problem.warp()
     assert torch.equal(output, problem.to(torch.float32).warp())
 
@@ -184,7 +184,7 @@ def test_gradients_under_autocast_have_the_leaves_dtypes() -> None:
     problem = problem_of(CASES[0], torch.float32).map(lambda tensor: tensor.detach())
     problem.offsets = [offset.bfloat16() for offset in problem.offsets]
     leaves = [leaf.requires_grad_() for leaf in problem.leaves().values()]
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(torch.get_default_device().type, torch.bfloat16):
         output = problem.warp()
     output.sum().backward()
     assert [leaf.grad.dtype for leaf in leaves] == [leaf.dtype for leaf in leaves]
