@@ -82,7 +82,8 @@ class Gate:
             inputs.grad_output = _only(self.samples, inputs.grad_output)
         with poisoned(peer):
             outcome = call(peer, warp, inputs, mode)
-        return max(self._error(name, *pair) for name, pair in self._pairs(outcome).items())
+        tolerance = peer.tolerance.get(self.workload.dtype, TOLERANCE[self.workload.dtype])
+        return max(self._error(name, *pair, tolerance) for name, pair in self._pairs(outcome).items())
 
     def _pairs(self, outcome: Outcome) -> dict[str, tuple[Tensor, Tensor]]:
         pairs = {"output": (outcome.output[self.samples], self.expected.output)}
@@ -100,11 +101,10 @@ class Gate:
         first, last = (len(self.samples) + 1) // 2, len(self.samples) // 2
         return gradient[first : gradient.shape[0] - last]
 
-    def _error(self, name: str, got: Tensor, expected: Tensor) -> float:
+    def _error(self, name: str, got: Tensor, expected: Tensor, tolerance: float) -> float:
         if got.shape != expected.shape or got.dtype != self.workload.torch_dtype:
             raise WrongResultError(f"{name}: is {got.dtype} {list(got.shape)}, expected {list(expected.shape)}")
         error = float((got.double() - expected).norm() / expected.norm())
-        tolerance = TOLERANCE[self.workload.dtype]
         if not error <= tolerance:  # also for NaN
             raise WrongResultError(f"{name}: relative error {error:.1e}, allowed {tolerance:.0e}")
         return error

@@ -59,7 +59,7 @@ def describe_machine() -> dict[str, object]:
 def describe_versions() -> dict[str, str]:
     """Versions of everything that computes."""
     versions = {"python": platform.python_version(), "torch": torch.__version__}
-    for package in ("torchvision", "deformwarp"):
+    for package in ("torchvision", "triton", "deformwarp"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -68,7 +68,13 @@ def describe_versions() -> dict[str, str]:
 
 
 def describe_commit() -> dict[str, object]:
-    """The commit, and whether the tree differed from it (results aside)."""
+    """The commit, and whether the tree differed from it (results aside).
+
+    A copy of the tree without its history is named by ``DEFORMWARP_COMMIT``.
+    """
+    named = os.environ.get("DEFORMWARP_COMMIT")
+    if named:
+        return {"hash": named, "dirty": None}
     changed = _output("git", "status", "--porcelain", "--", ".", ":(exclude)benchmarks/results")
     return {"hash": _output("git", "rev-parse", "HEAD"), "dirty": None if changed is None else changed != ""}
 

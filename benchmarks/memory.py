@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.calls import call
+from benchmarks.calls import call, prepared
 from benchmarks.peers import PEERS, Peer, Warp
 from benchmarks.workloads import MODES, Inputs, Mode, Workload, make_inputs, shrunk
 
@@ -67,10 +67,11 @@ def extra_memory_here(workload: Workload, peer: Peer, mode: Mode) -> int:
     warp = peer.make(workload)
     _give_freed_memory_back()
     _warm_up(peer, warp, workload, inputs, mode)
+    run = prepared(peer, warp, inputs, mode)
     _give_freed_memory_back()
     before = _start()
-    outcome = call(peer, warp, inputs, mode)
-    return max(0, _peak() - before - outcome.bytes())
+    outcome = run()
+    return max(0, _peak() - before - outcome.bytes(mode))
 
 
 def _child(connection: Connection, workload: Workload, peer: str, mode: str, threads: int) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch._functorch import config as functorch_config
 
 import deformwarp
 from benchmarks.grid_sample import grid_sample_warp
 from benchmarks.workloads import Inputs, Workload
+from deformwarp.backends import BACKENDS
 from deformwarp.native import available_isas, current_isa
 
 Warp = Callable[[Inputs], Tensor]
@@ -32,6 +34,8 @@ class Peer:
     can_run: Callable[[Workload], str | None] = _always  # why it cannot, or None
     within: Callable[[], AbstractContextManager[object]] = nullcontext  # what surrounds its runs
     compiled: bool = False
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    tolerance: dict[str, float] = field(default_factory=dict)  # by dtype, where it may differ from the gate's
 
 
 def _fused(workload: Workload) -> Warp:
@@ -87,13 +91,29 @@ def _no_torchvision(workload: Workload) -> str | None:
         import torchvision  # noqa: F401
     except ImportError:
         return "torchvision is not installed"
-    return "torchvision has no CPU kernel for bfloat16" if workload.dtype == "bfloat16" else None
+    on_cpu = torch.get_default_device().type == "cpu"
+    return "torchvision has no CPU kernel for bfloat16" if workload.dtype == "bfloat16" and on_cpu else None
+
+
+def _no_triton(workload: Workload) -> str | None:
+    if "triton" not in BACKENDS:
+        return "this version has no Triton kernels"
+    return BACKENDS["triton"].why_not_here()
 
 
 def _no_grid(workload: Workload) -> str | None:
     if min(workload.height, workload.width) < 2:
         return "align_corners=True has no unit of length along a side of one pixel"
     return None
+
+
+def _not_compiled(workload: Workload) -> str | None:
+    return _no_grid(workload) if workload.compiled else "compiled for some workloads only, since it takes long"
+
+
+def _keeping_buffers() -> AbstractContextManager[object]:
+    """A compiled backward that may run more than once."""
+    return functorch_config.patch(donated_buffer=False)
 
 
 def _compiled(workload: Workload) -> Warp:
@@ -105,12 +125,39 @@ def _compiled(workload: Workload) -> Warp:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("torchvision", "torchvision", _torchvision, _no_torchvision),
+        # With positions in float16, up to 1/32 of a pixel off at 96 pixels, it is what people use: timed all the same.
+        Peer("torchvision", "torchvision", _torchvision, _no_torchvision, tolerance={"float16": 0.1}),
         Peer("grid_sample", "grid_sample", grid_sample_warp, _no_grid),
-        Peer("grid_sample_compiled", "grid_sample, compiled", _compiled, _no_grid, compiled=True),
+        Peer(
+            "grid_sample_compiled", "grid_sample, compiled", _compiled, _not_compiled, _keeping_buffers, compiled=True
+        ),
         Peer("deformwarp", "deformwarp", _fused),
-        Peer("deformwarp_avx2", "deformwarp (AVX2)", _fused, _no_avx2, lambda: deformwarp.use_isa("avx2")),
+        Peer(
+            "deformwarp_avx2",
+            "deformwarp (AVX2)",
+            _fused,
+            _no_avx2,
+            lambda: deformwarp.use_isa("avx2"),
+            devices=("cpu",),
+        ),
+        Peer(
+            "deformwarp_triton",
+            "deformwarp (Triton)",
+            _fused,
+            _no_triton,
+            lambda: deformwarp.use_backend("triton"),
+            devices=("cuda",),
+        ),
     )
 }
 GRID_SAMPLE = ("grid_sample", "grid_sample_compiled")
-OURS = ("deformwarp", "deformwarp_avx2")
+OURS = ("deformwarp", "deformwarp_avx2", "deformwarp_triton")
+
+
+def peers_on(device: str) -> tuple[str, ...]:
+    """The names of those that are measured on a device.
+
+    >>> peers_on("cuda")[-1]
+    'deformwarp_triton'
+    """
+    return tuple(name for name, peer in PEERS.items() if device in peer.devices)

@@ -17,7 +17,7 @@ from benchmarks.peers import PEERS
 from benchmarks.results import Results, Row, mode_label, rows
 from benchmarks.workloads import MODES
 
-COLORS = dict(zip(PEERS, ("#777777", "#e69f00", "#cc79a7", "#0072b2", "#56b4e9"), strict=True))
+COLORS = dict(zip(PEERS, ("#777777", "#e69f00", "#cc79a7", "#0072b2", "#56b4e9", "#009e73"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ PANELS = (
 
 
 def _fill(axes: Axes, panel: Panel, found: list[Row], workloads: list[str]) -> None:
-    for name, peer in PEERS.items():
+    for name in dict.fromkeys(row.peer for row in found):
         points = [(panel.value(row), workloads.index(row.workload)) for row in found if row.peer == name]
         points = [(x, y) for x, y in points if x is not None]
         axes.scatter(
-            [x for x, _ in points], [y for _, y in points], s=28, color=COLORS[name], label=peer.label, zorder=3
+            [x for x, _ in points], [y for _, y in points], s=28, color=COLORS[name], label=PEERS[name].label, zorder=3
         )
     axes.set_xscale(panel.scale)
     if panel.scale == "linear":

@@ -31,6 +31,12 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.0f} %"
 
 
+def peers_of(results: Results) -> dict[str, str]:
+    """Labels of those that the run had, by name, in the order of the registry."""
+    found = {row.peer for row in rows(results)}
+    return {name: peer.label for name, peer in PEERS.items() if name in found}
+
+
 def by_case(results: Results) -> dict[tuple[str, str], dict[str, Row]]:
     """Rows by (workload, mode) and peer."""
     cases: dict[tuple[str, str], dict[str, Row]] = defaultdict(dict)
@@ -41,7 +47,8 @@ def by_case(results: Results) -> dict[tuple[str, str], dict[str, Row]]:
 
 def summary(results: Results, group: str | None = None) -> tuple[Cells, list[Cells]]:
     """Header and lines, one line for a workload in a mode."""
-    header = ["workload", "", *(f"{peer.label}, ms" for peer in PEERS.values())]
+    shown = peers_of(results)
+    header = ["workload", "", *(f"{label}, ms" for label in shown.values())]
     header += ["over torchvision", "over grid_sample", "GB/s", "of copy", "extra MiB", "torchvision's", "grid_sample's"]
     lines = []
     for (workload, mode), peers in by_case(results).items():
@@ -50,7 +57,7 @@ def summary(results: Results, group: str | None = None) -> tuple[Cells, list[Cel
             continue
         times = [
             "-" if name not in peers else _number(peers[name].milliseconds) + (SLOWER if peers[name].slower else "")
-            for name in PEERS
+            for name in shown
         ]
         other_memory = [
             _number(peers[name].memory_mib) if name in peers else "-" for name in ("torchvision", "grid_sample")
@@ -116,10 +123,14 @@ def origin(results: Results) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     state = " and uncommitted changes" if commit["dirty"] else ""
     unfinished = "" if results.complete else " The run was interrupted: workloads are missing."
-    return (
-        f"{machine['cpu']}, {machine['cores']} cores{memory}, {machine['isa']}; {results.threads} threads; {packages}; "
-        f"commit {str(commit['hash'])[:10]}{state}.{unfinished}"
-    )
+    if "gpu" in machine:
+        gpu = machine["gpu"]
+        where = (
+            f"{gpu['name']} ({gpu['architecture']}), driver {gpu['driver']}, CUDA {gpu['cuda']}, on {machine['cpu']}"
+        )
+    else:
+        where = f"{machine['cpu']}, {machine['cores']} cores{memory}, {machine['isa']}; {results.threads} threads"
+    return f"{where}; {packages}; commit {str(commit['hash'])[:10]}{state}.{unfinished}"
 
 
 def bandwidth(results: Results) -> str:
@@ -189,7 +200,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("results", type=Path, help="a JSON results file")
     parser.add_argument("--details", action="store_true", help="a line for each peer")
-    parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    parser.add_argument("--markdown", type=Path, nargs="?", const=True, help="print Markdown, or write it to a file")
     parser.add_argument("--plot", type=Path, nargs="?", const=True, help="write a PNG (default: beside the results)")
     parser.add_argument("--readme", type=Path, help=f"rewrite the section between {BEGIN} and {END}")
     parser.add_argument("--check", action="store_true", help="with --readme: change nothing, exit 1 if it is stale")
@@ -227,7 +238,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.readme:
         return _readme(results, arguments)
     if arguments.markdown:
-        sys.stdout.write(markdown(results, arguments.results.name) + "\n")
+        text = markdown(results, arguments.results.name) + "\n"
+        if arguments.markdown is True:
+            sys.stdout.write(text)
+        else:
+            arguments.markdown.write_text(text, encoding="utf-8")
     else:
         show(results, console(), arguments.details)
     return 0

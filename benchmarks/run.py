@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks import machine, report
-from benchmarks.calls import call
+from benchmarks.calls import prepared
+from benchmarks.device import DEVICES, Device, file_name
 from benchmarks.gate import Gate, WrongResultError
-from benchmarks.memory import extra_memory
-from benchmarks.peers import PEERS, Peer, Warp
+from benchmarks.peers import PEERS, Peer, Warp, peers_on
 from benchmarks.results import Measurement, ModeResult, Results, WorkloadResult, save
-from benchmarks.timing import QUICK_PLAN, Plan, interleaved
+from benchmarks.timing import Plan, interleaved
 from benchmarks.workloads import GROUPS, MODES, Inputs, Mode, Workload, make_inputs, select
 
 Say = Callable[[str], None]
@@ -32,19 +32,28 @@ class Settings:
     threads: int
     plan: Plan
     modes: tuple[str, ...] = tuple(MODES)
-    peers: tuple[str, ...] = tuple(PEERS)
+    peers: tuple[str, ...] = peers_on("cpu")
     memory: bool = True
     seed: int = 0
+    device: str = "cpu"
+    seconds: float | None = None  # no workload is begun after them
+
+    @property
+    def measured_on(self) -> Device:
+        """The device itself."""
+        return DEVICES[self.device]
 
 
 def _admit(peer: Peer, workload: Workload, mode: Mode, inputs: Inputs, gate: Gate) -> tuple[Measurement, Warp | None]:
     """The peer's line in the table, and how to run it if its numbers are right."""
     line = Measurement(peer.name, peer.label)
-    line.note = peer.can_run(workload)
-    if line.note is not None:
-        return line, None
+    with inputs.input.device:
+        line.note = peer.can_run(workload)
+        if line.note is not None:
+            return line, None
     try:
-        warp = peer.make(workload)
+        with inputs.input.device:
+            warp = peer.make(workload)
         line.error = gate.check(peer, warp, inputs, mode)
     except WrongResultError as error:
         line.note = f"wrong result: {error}"
@@ -60,16 +69,16 @@ def measure_mode(
 ) -> ModeResult:
     """All peers in one mode: gate, interleaved times, memory."""
     result = ModeResult(mode.name, workload.bytes_moved(mode))
-    ready = inputs.for_mode(mode)
+    device, ready = settings.measured_on, inputs.for_mode(mode)
     runs = {}
     for name in settings.peers:
         line, warp = _admit(PEERS[name], workload, mode, inputs, gate)
         result.measurements.append(line)
         if warp is not None:
-            runs[name] = functools.partial(call, PEERS[name], warp, ready, mode)
+            runs[name] = prepared(PEERS[name], warp, ready, mode)
         else:
             say(f"{workload.name}, {mode.label}: no time for {line.label}: {line.note}")
-    timings = interleaved(runs, settings.plan)
+    timings = interleaved(runs, settings.plan, device.seconds_of)
     for line in result.measurements:
         if line.peer not in timings:
             continue
@@ -77,14 +86,14 @@ def measure_mode(
         line.seconds, line.turns = timing.median, timing.turns
         line.lower_quartile, line.upper_quartile = timing.lower_quartile, timing.upper_quartile
         if settings.memory:
-            line.memory_bytes = extra_memory(workload, PEERS[line.peer], mode, settings.threads)
+            line.memory_bytes = device.extra_memory(workload, PEERS[line.peer], mode, runs[line.peer], settings.threads)
     return result
 
 
 def measure_workload(workload: Workload, settings: Settings, say: Say = lambda text: None) -> WorkloadResult:
     """All modes of one workload, on the same inputs."""
-    result = WorkloadResult(workload, machine.measure_bandwidth())
-    inputs = make_inputs(workload, settings.seed)
+    result = WorkloadResult(workload, settings.measured_on.bandwidth())
+    inputs = make_inputs(workload, settings.seed, settings.device)
     gate = Gate(workload, inputs)
     for name in workload.modes:
         if name in settings.modes:
@@ -95,8 +104,9 @@ def measure_workload(workload: Workload, settings: Settings, say: Say = lambda t
 def run(workloads: Sequence[Workload], settings: Settings, path: Path, console: Console) -> Results:
     """Measures the workloads one after another; ``path`` holds what there is after each of them."""
     torch.set_num_threads(settings.threads)
+    begin = time.monotonic()
     results = Results(
-        machine.describe_machine(),
+        settings.measured_on.describe(),
         machine.describe_versions(),
         machine.describe_commit(),
         settings.threads,
@@ -105,7 +115,10 @@ def run(workloads: Sequence[Workload], settings: Settings, path: Path, console: 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=len(workloads))
-        for workload in workloads:
+        for number, workload in enumerate(workloads):
+            if settings.seconds is not None and time.monotonic() - begin > settings.seconds:
+                progress.console.print(f"out of time: {len(workloads) - number} workloads are left out")
+                return results
             progress.update(task, description=workload.name)
             results.workloads.append(measure_workload(workload, settings, progress.console.print))
             save(results, path)
@@ -117,6 +130,7 @@ def run(workloads: Sequence[Workload], settings: Settings, path: Path, console: 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="cuda has workloads of its own")
     parser.add_argument("--group", choices=GROUPS, help="only these workloads (default: all)")
     parser.add_argument("--workload", action="append", default=[], help="only this one; may be repeated")
     parser.add_argument("--mode", action="append", choices=MODES, help="only this one; may be repeated")
@@ -125,6 +139,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, help="begin no workload after so many")
+    parser.add_argument("--file", help="name of the results without suffix (default: the machine's)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the results")
     parser.add_argument("--force", action="store_true", help="replace the results that this machine has there")
     return parser.parse_args(argv)
@@ -134,28 +150,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs, prints the table, and gives the exit code."""
     arguments = _arguments(argv)
     console = report.console()
-    path = arguments.out / f"{machine.slug(machine.describe_machine(), arguments.threads)}.json"
+    device = DEVICES[arguments.device]
+    reason = device.why_not_here()
+    if reason is not None:
+        console.print(f"--device {device.name}: {reason}", markup=False)
+        return 2
+    path = arguments.out / f"{arguments.file or file_name(device.describe(), arguments.threads)}.json"
     if path.exists() and not arguments.force:
         console.print(f"{path} exists: --force replaces it, --out names another folder", markup=False)
         return 2
     try:
-        workloads = select(arguments.group, arguments.workload, arguments.quick)
+        workloads = select(arguments.group, arguments.workload, arguments.quick, device.name)
     except ValueError as error:
         console.print(str(error), markup=False)
         return 2
     settings = Settings(
         arguments.threads,
-        QUICK_PLAN if arguments.quick else Plan(),
+        device.quick_plan if arguments.quick else device.plan,
         tuple(arguments.mode or MODES),
-        tuple(arguments.peer or PEERS),
+        tuple(arguments.peer or peers_on(device.name)),
         not arguments.no_memory,
         arguments.seed,
+        device.name,
+        arguments.seconds,
     )
     try:
         results = run(workloads, settings, path, console)
     except KeyboardInterrupt:
         console.print(f"interrupted: {path} holds the workloads measured so far, if any", markup=False)
         return 130
+    if not results.workloads:
+        console.print("nothing was measured")
+        return 1
     report.show(results, console)
     console.print(f"written: {path} and .csv", markup=False)
     return 0

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.calls import call
 from benchmarks.gate import Gate
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, peers_on
 from benchmarks.targets import TARGETS, Target
 from benchmarks.timing import Plan, interleaved
 from benchmarks.workloads import MODES, WORKLOADS, Inputs, Workload, make_inputs
@@ -22,7 +22,7 @@ CASES = [
     pytest.param(workload, mode, peer, id=f"{workload.name}-{mode}-{peer}")
     for workload in WORKLOADS.values()
     for mode in workload.modes
-    for peer in PEERS
+    for peer in peers_on("cpu")
 ]
 PLAN = Plan(seconds=2.0, fewest=3, most=60)
 

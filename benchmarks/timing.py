@@ -29,6 +29,7 @@ class Plan:
 
 
 QUICK_PLAN = Plan(0.5, 3, 15)
+GPU_PLAN = Plan(0.05, 7, 30)
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ def _timing(seconds: list[float]) -> Timing:
     return Timing(statistics.median(seconds), lower, upper, len(seconds))
 
 
-def interleaved(runs: Mapping[str, Run], plan: Plan) -> dict[str, Timing]:
+def interleaved(runs: Mapping[str, Run], plan: Plan, clock: Callable[[Run], float] = seconds_of) -> dict[str, Timing]:
     """Timings by name. Each run is called once before, to warm up and to see how many turns it gets."""
-    turns = {name: plan.turns(seconds_of(run)) for name, run in runs.items()}
+    turns = {name: plan.turns(clock(run)) for name, run in runs.items()}
     rounds = max(turns.values(), default=0)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     gc.collect()
@@ -75,7 +76,7 @@ def interleaved(runs: Mapping[str, Run], plan: Plan) -> dict[str, Timing]:
         for index in range(rounds):
             for name, run in runs.items():
                 if has_turn(index, turns[name], rounds):
-                    seconds[name].append(seconds_of(run))
+                    seconds[name].append(clock(run))
     finally:
         gc.enable()
     return {name: _timing(values) for name, values in seconds.items()}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 POSEWARPER_DILATIONS = (3, 6, 12, 18, 24)
 OFFSET_SIGMA = 3.0  # pixels
+HALF_AND_FLOAT = ("float32", "float16", "bfloat16")
 STEPS_PER_PIXEL = {torch.bfloat16: 8, torch.float16: 32}  # as many as offsets up to 16 have room for
 
 
@@ -22,6 +23,7 @@ class Mode:
     label: str
     gradients: bool
     frozen_input: bool = False
+    forward: bool = True  # takes part in the measurement
 
 
 MODES = {
@@ -30,6 +32,8 @@ MODES = {
         Mode("forward", "forward", gradients=False),
         Mode("backward", "forward + backward", gradients=True),
         Mode("frozen", "forward + backward, input frozen", gradients=True, frozen_input=True),
+        Mode("backward_alone", "backward", gradients=True, forward=False),
+        Mode("backward_alone_frozen", "backward, input frozen", gradients=True, frozen_input=True, forward=False),
     )
 }
 
@@ -51,11 +55,12 @@ class Workload:
     groups: int = 1
     stride: int = 1
     dtype: str = "float32"
-    offsets: str = "smooth"  # or "random": neighbouring pixels sample unrelated places
+    offsets: str = "smooth"  # "random": neighbouring pixels sample unrelated places; "zero": as training starts
     masked: bool = False
     bias: bool = False
     scale: float = 1.0
     modes: tuple[str, ...] = ("forward", "backward")
+    compiled: bool = True  # also for the peers that are compiled, which takes long
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -112,7 +117,8 @@ class Workload:
         if not mode.gradients:
             return inputs + output
         gradients = inputs - (count["input"] if mode.frozen_input else 0)
-        return (inputs + output) + (inputs - count.get("bias", 0) + output) + gradients
+        backward = (inputs - count.get("bias", 0) + output) + gradients
+        return backward + (inputs + output if mode.forward else 0)
 
 
 @dataclass
@@ -177,24 +183,30 @@ def _off_integers(offset: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _offset(workload: Workload, generator: torch.Generator) -> Tensor:
     samples, channels, height, width = workload.shapes["offsets"]
+    on = generator.device
+    if workload.offsets == "zero":
+        return torch.zeros(workload.shapes["offsets"], dtype=workload.torch_dtype, device=on)
     if workload.offsets == "random":
-        field = torch.randn(samples, channels, height, width, generator=generator)
+        field = torch.randn(samples, channels, height, width, generator=generator, device=on)
     else:
-        coarse = torch.randn(samples, channels, height // 12 + 2, width // 12 + 2, generator=generator)
+        coarse = torch.randn(samples, channels, height // 12 + 2, width // 12 + 2, generator=generator, device=on)
         field = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)
     return _off_integers(OFFSET_SIGMA * field, workload.torch_dtype).to(workload.torch_dtype)
 
 
-def make_inputs(workload: Workload, seed: int = 0) -> Inputs:
-    """Fresh random inputs, the same for the same seed. Zeros would time a special case: there are none."""
-    generator = torch.Generator().manual_seed(seed)
+def make_inputs(workload: Workload, seed: int = 0, device: str = "cpu") -> Inputs:
+    """Fresh random inputs, the same for the same seed and device.
+
+    Zeros would time a special case: there are none, but where offsets are all zero, as they are when training starts.
+    """
+    generator = torch.Generator(device).manual_seed(seed)
     shapes, dtype = workload.shapes, workload.torch_dtype
 
     def normal(name: str) -> Tensor:
-        return torch.randn(shapes[name], generator=generator).to(dtype)
+        return torch.randn(shapes[name], generator=generator, device=device).to(dtype)
 
     def mask() -> Tensor:
-        return torch.rand(shapes["masks"], generator=generator).add_(0.1).to(dtype)
+        return torch.rand(shapes["masks"], generator=generator, device=device).add_(0.1).to(dtype)
 
     fan_in = (workload.channels // workload.groups) * workload.taps
     return Inputs(
@@ -264,6 +276,38 @@ WORKLOADS = {
         _awkward("bfloat16", dtype="bfloat16"),
     )
 }
+
+
+def _on_gpu(height: int, samples: int, dtype: str, offsets: str = "smooth") -> Workload:
+    like = _posewarper(height, height * 3 // 4, samples, offsets)
+    return replace(
+        like,
+        name=f"{like.name}-{dtype}",
+        dtype=dtype,
+        modes=("forward", "backward_alone_frozen", "backward_alone"),
+        compiled=dtype == "float32" and offsets == "smooth" and samples in (1, 16) and height == 96,
+    )
+
+
+# The most important first: a run with little time has them.
+GPU_WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        *(_on_gpu(96, samples, dtype) for samples in (16, 1) for dtype in HALF_AND_FLOAT),
+        *(_on_gpu(96, samples, dtype, "random") for samples in (16, 1) for dtype in HALF_AND_FLOAT),
+        *(_on_gpu(96, samples, dtype) for samples in (4, 64) for dtype in HALF_AND_FLOAT),
+        *(_on_gpu(64, samples, dtype) for samples in (16, 1) for dtype in HALF_AND_FLOAT),
+        *(
+            replace(workload, name=f"{workload.name}-{dtype}", dtype=dtype, compiled=False)
+            for workload in WORKLOADS.values()
+            if workload.group == "single"
+            for dtype in ("float32", "float16")
+        ),
+        *(_on_gpu(96, samples, dtype, "zero") for samples in (16, 1) for dtype in HALF_AND_FLOAT),
+        *(_on_gpu(64, samples, dtype) for samples in (4, 64) for dtype in HALF_AND_FLOAT),
+    )
+}
+WORKLOADS_OF = {"cpu": WORKLOADS, "cuda": GPU_WORKLOADS}
 GROUPS = tuple(dict.fromkeys(workload.group for workload in WORKLOADS.values()))
 QUICK = (
     "posewarper-384x288-n1",
@@ -274,21 +318,26 @@ QUICK = (
     "awkward-primes",
     "awkward-groups-4",
     "awkward-tiny-8x6",
+    "posewarper-384x288-n16-float16",
+    "posewarper-384x288-n1-float32",
 )
 
 
-def select(group: str | None = None, names: Sequence[str] = (), quick: bool = False) -> list[Workload]:
-    """The workloads of a group and of some names; few of them when it must be quick.
+def select(
+    group: str | None = None, names: Sequence[str] = (), quick: bool = False, device: str = "cpu"
+) -> list[Workload]:
+    """A device's workloads of a group and of some names; few of them when it must be quick.
 
     >>> [workload.name for workload in select("single", quick=True)]
     ['resnet-dcn-64-56', 'dcnv2-64-56']
     """
-    unknown = [name for name in names if name not in WORKLOADS]
+    known = WORKLOADS_OF[device]
+    unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"workload: is {unknown[0]!r}, but should be one of {', '.join(WORKLOADS)}")
+        raise ValueError(f"workload: is {unknown[0]!r}, but should be one of {', '.join(known)}")
     return [
         workload
-        for workload in WORKLOADS.values()
+        for workload in known.values()
         if group in (None, workload.group)
         and (not names or workload.name in names)
         and (not quick or names or workload.name in QUICK)

@@ -14,15 +14,18 @@ from torch import Tensor
 pytest.importorskip("torchvision")
 
 from benchmarks import machine, memory, peers, plot, report, run
+from benchmarks.calls import call, prepared
+from benchmarks.device import DEVICES, Cpu
 from benchmarks.gate import Gate, WrongResultError, checked_samples
-from benchmarks.peers import PEERS, Peer, Warp
+from benchmarks.peers import PEERS, Peer, Warp, peers_on
 from benchmarks.results import Measurement, ModeResult, Results, WorkloadResult, load, rows, save
 from benchmarks.run import Settings
 from benchmarks.targets import TARGETS
 from benchmarks.timing import Plan, interleaved
-from benchmarks.workloads import MODES, WORKLOADS, Inputs, Workload, make_inputs, shrunk
+from benchmarks.workloads import GPU_WORKLOADS, MODES, WORKLOADS, Inputs, Workload, make_inputs, shrunk
 
-EAGER = [name for name, peer in PEERS.items() if not peer.compiled]
+EAGER = [name for name in peers_on("cpu") if not PEERS[name].compiled]
+WITH_FORWARD = [mode for mode in MODES.values() if mode.forward]  # the others call the same
 TINY = shrunk(WORKLOADS["posewarper-384x288-n1"])
 SETTINGS = Settings(1, Plan(0.0, 2, 2), peers=("torchvision", "grid_sample", "deformwarp"), memory=False)
 README = f"# title\n\n{report.BEGIN}\n{report.END}\n\ntail\n"
@@ -62,7 +65,7 @@ def test_peers_agree_with_the_reference(name: str) -> None:
         if workload.dtype == "float16" and peer.name == "torchvision":
             continue  # its positions are in half precision: whether that shows depends on the image's size
         warp = peer.make(workload)
-        for mode in MODES.values():
+        for mode in WITH_FORWARD:
             gate.check(peer, warp, inputs, mode)
 
 
@@ -70,7 +73,7 @@ def test_the_compiled_peer_agrees_with_the_reference(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(peers, "COMPILER", "aot_eager")  # inductor takes a minute; every run passes it through the gate
     peer, inputs = PEERS["grid_sample_compiled"], make_inputs(TINY)
     gate = Gate(TINY, inputs)
-    for mode in MODES.values():
+    for mode in WITH_FORWARD:
         gate.check(peer, peer.make(TINY), inputs, mode)
 
 
@@ -163,6 +166,8 @@ def test_bytes_count_every_tensor_once_a_call() -> None:
     assert workload.bytes_moved(MODES["forward"]) == 4 * forward
     assert workload.bytes_moved(MODES["backward"]) == 4 * (forward + backward)
     assert workload.bytes_moved(MODES["frozen"]) == 4 * (forward + backward - image)
+    assert workload.bytes_moved(MODES["backward_alone"]) == 4 * backward
+    assert workload.bytes_moved(MODES["backward_alone_frozen"]) == 4 * (backward - image)
 
 
 def test_runs_take_turns() -> None:
@@ -170,6 +175,77 @@ def test_runs_take_turns() -> None:
     timings = interleaved({name: lambda name=name: order.append(name) for name in "ab"}, Plan(0.0, 3, 3))
     assert "".join(order) == "ab" * 4  # one to warm up
     assert timings["a"].turns == 3
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_backward_alone_runs_again_and_again_with_the_gradients_of_the_whole(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "COMPILER", "aot_eager")
+    peer, inputs, mode = PEERS[name], make_inputs(TINY), MODES["backward_alone"]
+    if peer.can_run(TINY) is not None:
+        pytest.skip(str(peer.can_run(TINY)))
+    warp = peer.make(TINY)
+    alone = prepared(peer, warp, inputs.for_mode(mode), mode)
+    whole = call(peer, warp, inputs.for_mode(mode), mode)
+    for _ in range(2):
+        outcome = alone()
+        assert outcome.gradients.keys() == whole.gradients.keys()
+        for gradient, expected in zip(outcome.gradients.values(), whole.gradients.values(), strict=True):
+            torch.testing.assert_close(gradient, expected)
+
+
+class _Stopped(Cpu):
+    """Every call takes a quarter of a second by its clock, and it knows another bandwidth."""
+
+    def seconds_of(self, run: object) -> float:
+        run()  # type: ignore[operator]
+        return 0.25
+
+    def bandwidth(self) -> dict[str, float]:
+        return {"copy": 1.0, "read": 2.0}
+
+    def extra_memory(self, *args: object) -> int:
+        return 7
+
+
+def test_clock_bandwidth_and_memory_are_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DEVICES, "cpu", _Stopped())
+    result = run.measure_workload(TINY, dataclasses.replace(SETTINGS, memory=True, modes=("forward",)))
+    assert result.bandwidth == {"copy": 1.0, "read": 2.0}
+    assert {(line.seconds, line.memory_bytes) for line in result.modes[0].measurements} == {(0.25, 7)}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_refused_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main(["--device", "cuda", "--out", str(tmp_path)]) == 2
+    assert "torch sees no GPU" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", GPU_WORKLOADS)
+def test_workloads_of_the_gpu_are_what_their_names_say(name: str) -> None:
+    workload = GPU_WORKLOADS[name]
+    assert workload.name == name
+    assert name.endswith(workload.dtype) or workload.group == "single"
+    assert set(workload.modes) <= set(MODES)
+    inputs = make_inputs(shrunk(workload), seed=1)
+    assert {tensor.dtype for tensor in inputs.named().values()} == {workload.torch_dtype}
+    assert all((offset == 0).all() == (workload.offsets == "zero") for offset in inputs.offsets)
+
+
+def test_a_run_out_of_time_begins_no_workload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _run(monkeypatch, tmp_path, "--seconds", "-1", "--file", "named") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gpus_results_name_gpu_and_driver_and_only_the_peers_that_ran() -> None:
+    results = _results()
+    results.machine |= {"gpu": {"name": "Some GPU", "architecture": "sm_90", "driver": "580.1", "cuda": "13.0"}}
+    text = report.markdown(results, "r.json")
+    assert "Some GPU (sm_90), driver 580.1, CUDA 13.0, on Some CPU" in text
+    assert "deformwarp (AVX2)" not in text
 
 
 def test_memory_is_measured_in_a_fresh_process() -> None:
@@ -254,7 +330,7 @@ def test_the_plot_is_drawn(tmp_path: Path) -> None:
 def _run(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
     for name in ("posewarper-384x288-n1", "resnet-dcn-64-56"):
         monkeypatch.setitem(WORKLOADS, name, dataclasses.replace(shrunk(WORKLOADS[name]), modes=("forward",)))
-    monkeypatch.setattr(run, "QUICK_PLAN", Plan(0.0, 2, 2))
+    monkeypatch.setattr(DEVICES["cpu"], "quick_plan", Plan(0.0, 2, 2))
     peer_names = ("--peer", "torchvision", "--peer", "deformwarp", "--no-memory", "--quick", "--threads", "1")
     names = ("--workload", "posewarper-384x288-n1", "--workload", "resnet-dcn-64-56")
     return run.main([*names, *peer_names, "--out", str(folder), *arguments])
