@@ -142,6 +142,9 @@ class FusedDeformWarp(nn.Module):
             offset_groups: G. Torchvision's modules leave it to the offsets, and so does the layer's forward: it only
                 sets ``offset_channels``. None for that of the modules, or for one per channel where they do not say.
 
+        Returns:
+            The layer, of the first module's dtype and on its device.
+
         Raises:
             ValueError: the modules are none, or differ in what the layer has only one of.
             TypeError: one of them is not a deformable convolution.

@@ -134,6 +134,9 @@ def load_checkpoint(
         backbone: the network, where the file is ours and was made with a network that timm does not know.
         dilations: of somebody else's file, where they are not the paper's (3, 6, 12, 18, 24).
 
+    Returns:
+        The model and the report: which keys were taken, missing or left over.
+
     Raises:
         CheckpointError: the file is missing, truncated, or of no kind that is known here.
     """

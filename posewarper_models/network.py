@@ -88,7 +88,13 @@ class PoseWarper(nn.Module):
         return float(self.architecture["sigma"])
 
     def heatmaps(self, frames: Tensor) -> Tensor:
-        """Heatmaps [N, J, h, w] of single frames [N, 3, H, W].
+        """Heatmaps of single frames.
+
+        Args:
+            frames: [N, 3, H, W].
+
+        Returns:
+            [N, J, h, w].
 
         Raises:
             ValueError: ``frames`` has another shape, or the backbone returns something else.
@@ -170,8 +176,15 @@ class PoseWarper(nn.Module):
     def warped(self, target: Tensor, source: Tensor, heatmap: Tensor | None = None) -> Tensor:
         """``heatmap``, or ``source`` where None, warped from the source frame to the target frame.
 
-        The offsets come from the difference ``target - source`` of the two frames' heatmaps [N, J, h, w]. Everything
-        else here is a case of this: use it where heatmaps are there already.
+        Everything else here is a case of this: use it where heatmaps are there already.
+
+        Args:
+            target: [N, J, h, w], of the frame that is warped to. The offsets come from ``target - source``.
+            source: [N, J, h, w], of the frame that is warped from.
+            heatmap: [N, J, h, w].
+
+        Returns:
+            [N, J, h, w].
         """
         warped: Tensor = self.warping(target - source, source if heatmap is None else heatmap)
         return warped
@@ -216,6 +229,9 @@ def build_posewarper(
         image_size: height and width of the crops that it is meant for, multiples of 32. The network takes others too;
             inference and checkpoints go by it.
         sigma: of the target Gaussians in heatmap pixels, likewise.
+
+    Returns:
+        The network, in training mode, its warping part the identity.
 
     Raises:
         ValueError: a count or size is not positive, or timm does not know the backbone.

@@ -1,8 +1,7 @@
 """A user's file, as mypy sees it: never run."""
 
-from typing_extensions import assert_type
-
 from torch import Tensor, nn
+from typing_extensions import assert_type
 
 import deformwarp
 from deformwarp import DeformConv2d, FusedDeformWarp, FusionReport, deform_conv2d, fused_deform_warp
