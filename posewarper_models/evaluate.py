@@ -393,11 +393,17 @@ def evaluate(
 
 
 def _share_tracks(pairs: Sequence[_FramePair]) -> bool:
-    """Whether every predicted person has the track id of an annotated one."""
-    return all(
-        {person.track_id for person in pair.prediction.people} <= {person.track_id for person in pair.truth.people}
-        for pair in pairs
-    )
+    """Whether predicted and annotated people go by the same track ids.
+
+    Either side may have people in a clip that the other lacks: they are not annotated any more, or were not found.
+    Where both have, the ids are of different origin.
+    """
+    predicted: dict[str, set[int]] = {}
+    annotated: dict[str, set[int]] = {}
+    for pair in pairs:
+        predicted.setdefault(pair.clip, set()).update(person.track_id for person in pair.prediction.people)
+        annotated.setdefault(pair.clip, set()).update(person.track_id for person in pair.truth.people)
+    return all(predicted[clip] <= annotated[clip] or annotated[clip] <= predicted[clip] for clip in annotated)
 
 
 def _described(labels: Sequence[Labels]) -> str:
