@@ -131,6 +131,9 @@ class VideoFrames(_Checked):
         self._capture, self._next = self._opened(), 0
         self._last: tuple[int, Image] | None = None
 
+    def __reduce__(self) -> tuple[type[VideoFrames], tuple[Path]]:
+        return VideoFrames, (self.path,)  # another process decodes for itself
+
     def _opened(self) -> cv2.VideoCapture:
         if not self.path.is_file():
             raise VideoError(f"{self.path}: no such video file")

@@ -30,8 +30,7 @@ class _Labelled:
 class _Samples(Dataset[Sample]):
     """The labelled people of clips, and what both stages do with one.
 
-    A sample is a function of the seed and of its *draw*, ``epoch * len(dataset) + index``: another epoch augments anew,
-    and nothing depends on workers, or on where a training run was resumed.
+    All that is random about a sample comes from PyTorch's generator: whoever seeds that decides everything.
     """
 
     def __init__(
@@ -40,9 +39,8 @@ class _Samples(Dataset[Sample]):
         size: tuple[int, int] = (384, 288),
         sigma: float = 3.0,
         augmentation: Augmentation | None = None,
-        seed: int = 0,
     ) -> None:
-        self.clips, self.size, self.sigma, self.augmentation, self.seed = clips, size, sigma, augmentation, seed
+        self.clips, self.size, self.sigma, self.augmentation = clips, size, sigma, augmentation
         self.samples = [
             _Labelled(index, frame, person)
             for index, clip in enumerate(clips)
@@ -59,10 +57,11 @@ class _Samples(Dataset[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
 
-    def __getitem__(self, draw: int) -> Sample:
-        if draw < 0:
-            raise IndexError(f"draw {draw}: samples are counted from 0")
-        return self._sample(self.samples[draw % len(self)], np.random.default_rng((self.seed, draw)))
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}: samples are counted from 0")
+        drawn = torch.randint(torch.iinfo(torch.int64).max, ())
+        return self._sample(self.samples[index], np.random.default_rng(int(drawn)))
 
     def _sample(self, labelled: _Labelled, rng: np.random.Generator) -> Sample:
         raise NotImplementedError
@@ -104,7 +103,6 @@ class SingleFrames(_Samples):
         size: height and width of the crops, multiples of 32; the paper's by default.
         sigma: of the target Gaussians in heatmap pixels; the paper's 3 belongs to 96 x 72.
         augmentation: random crops; None for the plain crop around the box.
-        seed: of the augmentation.
 
     A sample is a dictionary: ``image`` float32 [3, h, w], ``target`` [J, h/4, w/4], ``weight`` [J, 1, 1] (1 for visible
     joints), ``clip``, ``frame``, ``person``.
@@ -139,10 +137,9 @@ class FramePairs(_Samples):
         size: tuple[int, int] = (384, 288),
         sigma: float = 3.0,
         augmentation: Augmentation | None = None,
-        seed: int = 0,
         max_delta: int = 3,
     ) -> None:
-        super().__init__(clips, size, sigma, augmentation, seed)
+        super().__init__(clips, size, sigma, augmentation)
         if max_delta < 0:
             raise ValueError(f"max_delta: is {max_delta}, should be at least 0")
         self.max_delta = max_delta

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+# A worker that gives no batch for so long hangs: better an error than a run that waits for ever.
+PATIENCE = 600.0  # seconds
 
 
 class _Batches(Sampler[list[int]]):
@@ -32,19 +36,48 @@ class _Batches(Sampler[list[int]]):
             yield order[start : start + self.batch_size].tolist()
 
 
-class _Drawn(Dataset[dict[str, Any]]):
-    """Samples by draw, ``epoch * len(dataset) + index``: all randomness is that of the seed and the draw."""
+class Seeded(Dataset[dict[str, Any]]):
+    """Samples by draw, ``epoch * len(dataset) + index``: all randomness is that of the seed and the draw.
 
-    def __init__(self, dataset: Dataset[dict[str, Any]], length: int, seed: int) -> None:
+    Args:
+        dataset: takes what randomness it has from PyTorch's generator.
+        seed: of all draws.
+    """
+
+    def __init__(self, dataset: Dataset[dict[str, Any]], seed: int) -> None:
         self.dataset = dataset
-        self.length = length
+        self.length = len(dataset)  # type: ignore[arg-type]
         self.seed = seed
+
+    def __len__(self) -> int:
+        return self.length
 
     def __getitem__(self, draw: int) -> dict[str, Any]:
         seed = np.random.SeedSequence((self.seed, draw)).generate_state(1, np.uint64)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(seed[0]))
             return self.dataset[draw % self.length]
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(1)
+
+
+def worker_settings(workers: int) -> dict[str, Any]:
+    """Arguments of PyTorch's loader for so many worker processes.
+
+    Workers start fresh: a process that is forked once OpenCV or PyTorch has threads waits for threads that it does not
+    have. They stay from epoch to epoch, as starting one takes seconds.
+    """
+    if workers == 0:
+        return {"num_workers": 0}
+    return {
+        "num_workers": workers,
+        "multiprocessing_context": "spawn",
+        "persistent_workers": True,
+        "timeout": PATIENCE,
+        "worker_init_fn": _one_thread,
+    }
 
 
 class ResumableLoader(DataLoader[dict[str, Any]]):
@@ -57,7 +90,7 @@ class ResumableLoader(DataLoader[dict[str, Any]]):
             the number of workers nor an interruption changes anything.
         batch_size: of each process.
         seed: of the order.
-        workers: processes that load; 0 for none but this one.
+        workers: processes that load; 0 for none but this one. The data set must be picklable then.
         rank, ranks: which of several training processes this is.
 
     Raises:
@@ -74,13 +107,14 @@ class ResumableLoader(DataLoader[dict[str, Any]]):
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        length = len(dataset)  # type: ignore[arg-type]
-        if length < batch_size * ranks:
+        samples = Seeded(dataset, seed)
+        if len(samples) < batch_size * ranks:
             raise ValueError(
-                f"batch_size: is {batch_size} on each of {ranks} devices, but there are only {length} labelled people"
+                f"batch_size: is {batch_size} on each of {ranks} devices, "
+                f"but there are only {len(samples)} labelled people"
             )
-        self.batches = _Batches(length, batch_size, seed, rank, ranks)
-        super().__init__(_Drawn(dataset, length, seed), batch_sampler=self.batches, num_workers=workers)
+        self.batches = _Batches(len(samples), batch_size, seed, rank, ranks)
+        super().__init__(samples, batch_sampler=self.batches, **worker_settings(workers))
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         for batch in super().__iter__():

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from posewarper_models.checkpoints import load_checkpoint, save_checkpoint
 from posewarper_models.network import PoseWarper
 from posewarper_models.train.config import Config
-from posewarper_models.train.loader import ResumableLoader
+from posewarper_models.train.loader import ResumableLoader, Seeded, worker_settings
 from posewarper_models.train.modules import STAGES
 
 CONFIG, LAST, MODEL = "config.yaml", "last.ckpt", "model.pt"
@@ -91,7 +91,9 @@ def train(
         rank=trainer.global_rank,
         ranks=trainer.world_size,
     )
-    after = None if validation is None else DataLoader(validation, schedule.batch_size, num_workers=machine.workers)
+    after = None
+    if validation is not None:
+        after = DataLoader(Seeded(validation, config.seed), schedule.batch_size, **worker_settings(machine.workers))
     with warnings.catch_warnings():
         for message in EXPECTED:
             warnings.filterwarnings("ignore", message=message)
@@ -158,7 +160,7 @@ def _trainer(config: Config, folder: Path, machine: Machine, progress: bool) -> 
         enable_progress_bar=progress,
         enable_model_summary=progress,
         plugins=[_AtomicCheckpoints()],
-        logger=CSVLogger(folder, name="", version="log"),
+        logger=CSVLogger(folder, name="log"),  # a resumed run logs beside what there is
         log_every_n_steps=10,
         use_distributed_sampler=False,  # the loader knows the rank
         num_sanity_val_steps=0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -46,3 +47,10 @@ class BlobPairs(Dataset[dict[str, Any]]):
         """[3, h, w], every joint's blob in one of three colours."""
         blobs = encode(joints * 4, torch.ones(self.joints), self.size, 3.0)
         return torch.stack([blobs[colour::3].sum(0) for colour in range(3)])
+
+
+class BlurredBlobs(BlobPairs):
+    """OpenCV computes them, with its threads."""
+
+    def picture(self, joints: Tensor) -> Tensor:
+        return torch.from_numpy(cv2.GaussianBlur(super().picture(joints).numpy(), (5, 5), 1.0))

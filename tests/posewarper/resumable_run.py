@@ -1,4 +1,4 @@
-"""A small training run in a process of its own, to be killed: ``resumable_run.py FOLDER [--resume] [--slow]``."""
+"""A small training run; as a process of its own, ``resumable_run.py FOLDER``, it is slow enough to be killed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from pairs import BlobPairs
 from tiny import TINY, TinyBackbone
 
-from posewarper_models import build_posewarper
+from posewarper_models import PoseWarper, build_posewarper
 from posewarper_models.train.config import Config
 from posewarper_models.train.run import Machine, train
 
@@ -25,15 +25,19 @@ class SlowPairs(BlobPairs):
         return super().__getitem__(index)
 
 
-if __name__ == "__main__":
+def run(folder: Path, kind: type[BlobPairs] = BlobPairs, resume: bool = False) -> PoseWarper:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    train(
+    return train(
         CONFIG,
-        (SlowPairs if "--slow" in sys.argv else BlobPairs)(length=16),
-        Path(sys.argv[1]),
+        kind(length=16),
+        folder,
         start=build_posewarper(TinyBackbone(), **TINY),
-        resume="--resume" in sys.argv,
+        resume=resume,
         machine=Machine("cpu", 1, checkpoint_every=3),
         progress=False,
     )
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), SlowPairs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -51,6 +52,12 @@ def test_a_video_gives_its_frames_in_any_order(video: Path, frames: np.ndarray, 
     assert len(read) == 6
     for index in order:
         assert np.abs(read[index].astype(int) - frames[index]).mean() < 6  # what its compression loses
+
+
+def test_a_video_can_be_handed_to_another_process(video: Path) -> None:
+    read = open_frames(video)
+    read[4]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(read))[2], read[2])
 
 
 def test_an_array_gives_itself(frames: np.ndarray) -> None:
