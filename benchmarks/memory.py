@@ -5,14 +5,18 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from benchmarks.calls import call, prepared
 from benchmarks.peers import PEERS, Peer, Warp
 from benchmarks.workloads import MODES, Inputs, Mode, Workload, make_inputs, shrunk
+
+Result = TypeVar("Result")
 
 M_MMAP_THRESHOLD = -3
 LARGE = 1 << 16  # bytes
@@ -61,17 +65,22 @@ def _warm_up(peer: Peer, warp: Warp, workload: Workload, inputs: Inputs, mode: M
     call(peer, peer.make(small), make_inputs(small).for_mode(mode), mode)
 
 
+def growth(run: Callable[[], Result]) -> tuple[int, Result]:
+    """Peak resident bytes while it runs over those before it, and what it returns."""
+    _give_freed_memory_back()
+    before = _start()
+    result = run()
+    return _peak() - before, result
+
+
 def extra_memory_here(workload: Workload, peer: Peer, mode: Mode) -> int:
     """Peak resident bytes of one call over those before it, less the output and gradients that it returns."""
     inputs = make_inputs(workload, seed=1).for_mode(mode)
     warp = peer.make(workload)
     _give_freed_memory_back()
     _warm_up(peer, warp, workload, inputs, mode)
-    run = prepared(peer, warp, inputs, mode)
-    _give_freed_memory_back()
-    before = _start()
-    outcome = run()
-    return max(0, _peak() - before - outcome.bytes(mode))
+    peak, outcome = growth(prepared(peer, warp, inputs, mode))
+    return max(0, peak - outcome.bytes(mode))
 
 
 def _child(connection: Connection, workload: Workload, peer: str, mode: str, threads: int) -> None:

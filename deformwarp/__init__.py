@@ -7,12 +7,14 @@ from deformwarp.functional import deform_conv2d, fused_deform_warp
 from deformwarp.fuse import FusionReport, fuse_deform_convs
 from deformwarp.modules import DeformConv2d, FusedDeformWarp
 from deformwarp.native import use_isa
+from deformwarp.warp_head import WarpHead
 
 __version__ = version("deformwarp")
 __all__ = [
     "DeformConv2d",
     "FusedDeformWarp",
     "FusionReport",
+    "WarpHead",
     "deform_conv2d",
     "fuse_deform_convs",
     "fused_deform_warp",

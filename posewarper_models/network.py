@@ -9,16 +9,17 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from deformwarp import FusedDeformWarp
+from deformwarp import WarpHead
 from posewarper_models.backbones import build_backbone
 
 DILATIONS = (3, 6, 12, 18, 24)
 
 
-class WarpingPart(nn.Module):
+class WarpingPart(WarpHead):
     """From the difference of two frames' heatmaps to offsets, and a heatmap warped by them.
 
-    It starts as the identity for ``scale = 1 / D``: the offset convolutions at zero, the deformable ones at identity.
+    It is a :class:`deformwarp.WarpHead` behind residual blocks, and like it starts as the identity for
+    ``scale = 1 / D``. Where memory is short, set its ``memory = "low"``.
 
     Args:
         num_joints: J, channels of the heatmaps; each has offsets of its own.
@@ -29,29 +30,20 @@ class WarpingPart(nn.Module):
     """
 
     def __init__(self, num_joints: int, num_blocks: int, channels: int, dilations: Sequence[int], scale: float) -> None:
-        super().__init__()
-        self.warp = FusedDeformWarp(num_joints, dilations=dilations, scale=scale)
+        super().__init__(channels, num_joints, dilations=dilations, scale=scale)
         entry = nn.Sequential(nn.Conv2d(num_joints, channels, kernel_size=1, bias=False), nn.BatchNorm2d(channels))
         self.offset_feats = nn.Sequential(
             BasicBlock(num_joints, channels, downsample=entry),
             *(BasicBlock(channels, channels) for _ in range(num_blocks - 1)),
         )
-        self.offset_convs = nn.ModuleList(
-            nn.Conv2d(channels, self.warp.offset_channels, kernel_size=3, padding=d, dilation=d, bias=False)
-            for d in dilations
-        )
-        for conv in self.offset_convs.parameters():
-            nn.init.zeros_(conv)
 
     def offsets(self, difference: Tensor) -> list[Tensor]:
         """D offset tensors [N, 2*9*J, H, W], (dy, dx) in heatmap pixels, of a difference [N, J, H, W]."""
-        features = self.offset_feats(difference)
-        return [conv(features) for conv in self.offset_convs]
+        return super().offsets(self.offset_feats(difference))
 
     def forward(self, difference: Tensor, heatmap: Tensor) -> Tensor:
         """``heatmap`` [N, J, H, W], warped by the offsets that ``difference`` [N, J, H, W] predicts."""
-        warped: Tensor = self.warp(heatmap, self.offsets(difference))
-        return warped
+        return super().forward(self.offset_feats(difference), heatmap)
 
 
 class PoseWarper(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 pytest.importorskip("torchvision")
 
-from benchmarks import machine, memory, peers, plot, report, run
+from benchmarks import head, machine, memory, peers, plot, report, run
 from benchmarks.calls import call, prepared
 from benchmarks.device import DEVICES, Cpu
 from benchmarks.gate import Gate, WrongResultError, checked_samples
@@ -379,3 +380,24 @@ def test_targets_name_what_exists() -> None:
     for target in TARGETS:
         assert target.mode in WORKLOADS[target.workload].modes
         assert {target.peer, *target.over} <= set(PEERS)
+
+
+@pytest.fixture
+def small_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head, "make_inputs", functools.partial(head.make_inputs, height=12, width=10))
+    monkeypatch.setattr(head, "_memory", lambda memory, samples, threads: {"normal": 100, "low": 25}[memory])
+
+
+@pytest.mark.usefixtures("small_head")
+def test_the_head_is_timed_and_weighed_in_both_modes() -> None:
+    run = head.measure(1, 1, Plan(0.0, 2, 2))
+    assert run["memory_ratio"] == 0.25
+    assert run["time_ratio"] == run["seconds"]["low"]["median"] / run["seconds"]["normal"]["median"]
+
+
+@pytest.mark.usefixtures("small_head")
+def test_a_head_with_other_numbers_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = head.WarpHead._branch
+    monkeypatch.setattr(head.WarpHead, "_branch", lambda self, *args: 1.001 * right(self, *args))
+    with pytest.raises(RuntimeError, match="low memory differs by"):
+        head.measure(1, 1, Plan(0.0, 2, 2))
