@@ -11,10 +11,10 @@ native := setup.py CMakeLists.txt $(shell find csrc -type f)
 kernels := $(shell find csrc tests/cuda_emulation -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format build bench clean distclean
+.PHONY: help demo test lint format build bench gpu-check clean distclean
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Stamps: an interrupted installation leaves none, and starts again.
 $(VENV)/.requirements: pyproject.toml
@@ -52,6 +52,11 @@ build: $(VENV)/.requirements  ## Compile what has changed since the last build
 
 bench: $(VENV)/.package  ## Run the benchmark
 	$(bin)/python -m benchmarks.run
+
+# No virtual environment and no network: $(PYTHON) has what it needs.
+gpu-check: OUT = gpu_check_output
+gpu-check:  ## On a machine with a GPU: build, test, sanitize, measure and profile into OUT, within ten minutes
+	$(PYTHON) -m benchmarks.gpu_check --out $(OUT)
 
 clean:  ## Remove what was built; keep the virtual environment
 	rm -rf build dist *.egg-info deformwarp/_C*.so $(VENV)/.package $(OUT)

@@ -54,6 +54,20 @@ def pybind11_directory() -> Path:
     return folder / "share/cmake/pybind11"
 
 
+def cuda_architectures() -> str:
+    """CMake's option for the architectures of the CUDA kernels: its default, or what the environment asks for."""
+    name = "DEFORMWARP_CUDA_ARCHITECTURES"
+    asked = os.environ.get(name, "")
+    entries = re.split(r"[;, ]+", asked.strip())
+    if not asked.strip():
+        return f"-U{name}"  # not what an earlier build was asked for
+    if not all(re.fullmatch(r"\d{2,3}(-real|-virtual)?", entry) for entry in entries):
+        raise MissingRequirement(
+            f"{name}={asked} is no list of architectures", "write it as 80-real;90-real;90-virtual"
+        )
+    return f"-D{name}={';'.join(entries)}"
+
+
 def executable(name: str) -> str:
     """A build tool's path: from this Python's environment if it is there, else from the system."""
     found = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
@@ -105,6 +119,7 @@ class CMakeBuild(build_ext):
             f"-DDEFORMWARP_TORCH_DIR={torch_directory()}",
             f"-Dpybind11_DIR={pybind11_directory()}",
             f"-DPython_EXECUTABLE={sys.executable}",
+            cuda_architectures(),
         ]  # fmt: skip
         for command in (configure, [cmake, "--build", str(build)], [cmake, "--install", str(build)]):
             if subprocess.run(command, check=False).returncode != 0:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
 import sys
+from collections.abc import Sequence
 
 import torch
 
@@ -35,13 +37,17 @@ def report() -> dict[str, str]:
     return lines
 
 
-def main() -> None:
-    """Prints the report."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the report; 1 if a backend that is asked for is not available."""
+    parser = argparse.ArgumentParser(prog="python -m deformwarp.info", description=__doc__)
+    parser.add_argument("--require", choices=BACKENDS, help="exit with 1 if this backend is not available")
+    required = parser.parse_args(argv).require
     lines = report()
     width = max(map(len, lines)) + 2
     for label, text in lines.items():
         sys.stdout.write(f"{label + ':':<{width}}{text}\n")
+    return int(required is not None and BACKENDS[required].why_not_here() is not None)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

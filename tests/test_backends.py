@@ -129,3 +129,9 @@ def test_python_m_deformwarp_info_prints_the_report() -> None:
     for label, text in info.report().items():
         assert f"{label}:" in printed
         assert label == "threads" or text in printed
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_required_backend_decides_the_exit_status(name: str) -> None:
+    assert info.main(["--require", name]) == int(BACKENDS[name].why_not_here() is not None)
+    assert info.main([]) == 0

@@ -129,6 +129,14 @@ def test_cmake_without_a_new_enough_torch_is_one_sentence(version: str | None, t
     assert message.count("CMake Error") == 1
 
 
+def test_architectures_that_are_none_are_one_sentence(tmp_path: Path) -> None:
+    check_sentence(
+        setup_without("", tmp_path, DEFORMWARP_CUDA_ARCHITECTURES="90-real;hopper"),
+        "DEFORMWARP_CUDA_ARCHITECTURES=90-real;hopper",
+        "80-real;90-real",
+    )
+
+
 def test_cmake_says_once_that_cuda_kernels_are_skipped(tmp_path: Path) -> None:
     pybind11 = pytest.importorskip("pybind11")
     result = configure(
