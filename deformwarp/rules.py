@@ -66,17 +66,14 @@ class Problem:
 
     def branch_size(self, branch: int) -> tuple[int, int]:
         """(Ho, Wo) of one branch."""
-        height, width = (
-            output_size(
-                self.input.shape[2 + axis],
-                self.weight.shape[3 + axis],
-                self.stride[axis],
-                self.padding[2 * branch + axis],
-                self.dilation[2 * branch + axis],
-            )
-            for axis in (0, 1)
+        height, width = self.input.shape[2:]
+        kernel_h, kernel_w = self.weight.shape[3:]
+        padding_h, padding_w = self.padding[2 * branch : 2 * branch + 2]
+        dilation_h, dilation_w = self.dilation[2 * branch : 2 * branch + 2]
+        return (
+            output_size(height, kernel_h, self.stride[0], padding_h, dilation_h),
+            output_size(width, kernel_w, self.stride[1], padding_w, dilation_w),
         )
-        return height, width
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
@@ -224,14 +221,11 @@ def _output_size(p: Problem) -> Iterator[str]:
 
 
 def _output_equal(p: Problem) -> Iterator[str]:
+    first = p.branch_size(0)
     for d in range(1, p.branches):
-        if p.branch_size(d) != p.branch_size(0):
-            yield _expected(
-                f"padding[{d}]",
-                list(p.branch_size(d)),
-                f"{list(p.branch_size(0))}, as that of padding[0]",
-                "output size",
-            )
+        size = p.branch_size(d)
+        if size != first:
+            yield _expected(f"padding[{d}]", list(size), f"{list(first)}, as that of padding[0]", "output size")
 
 
 def _sequence_length(argument: str, tensors: Callable[[Problem], Sequence[Tensor]], optional: bool) -> Rule:
@@ -285,8 +279,9 @@ def _batches(argument: str, tensors: Callable[[Problem], list[tuple[str, Tensor]
 
 def _sizes(argument: str, tensors: Callable[[Problem], list[tuple[str, Tensor]]]) -> Rule:
     def broken(p: Problem) -> Iterator[str]:
+        size = p.branch_size(0)
         for name, tensor in tensors(p):
-            if tuple(tensor.shape[2:]) != p.branch_size(0):
+            if tuple(tensor.shape[2:]) != size:
                 yield _expected(name, shape_of(tensor), _sampling_shape(p, tensor.shape[1]))
 
     return Rule(f"{argument}.size", broken)
