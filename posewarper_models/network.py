@@ -188,8 +188,8 @@ class PoseWarper(nn.Module):
             raise ValueError(
                 f"{second_name}: is {list(second.shape)}, but should be {list(first.shape)}, as {first_name}"
             )
-        first_heatmaps, second_heatmaps = self.heatmaps(torch.cat([first, second])).chunk(2)
-        return first_heatmaps, second_heatmaps
+        both = self.heatmaps(torch.cat([first, second]))
+        return both[: first.shape[0]], both[first.shape[0] :]  # ONNX's optimiser cannot split a batch of any size
 
 
 def build_posewarper(
