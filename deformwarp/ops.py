@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,14 @@ from deformwarp import native, reference, rules
 Gradients = tuple[Tensor, list[Tensor], list[Tensor], Tensor]  # of input, offsets, masks, weight
 
 
-@torch.library.register_fake("deformwarp::warp")
+@dataclass(frozen=True)
+class Operators:
+    """A forward operator and its backward, whose schemas are those of ``csrc/torch/operators.h``."""
+
+    warp: Callable[..., Tensor]
+    warp_backward: Callable[..., Gradients]
+
+
 def _fake_warp(
     input: Tensor,
     offsets: Sequence[Tensor],
@@ -41,7 +49,6 @@ def _gradient_like(tensor: Tensor, wanted: bool) -> Tensor:
     return tensor.new_empty(tensor.shape if wanted else 0)
 
 
-@torch.library.register_fake("deformwarp::warp_backward")
 def _fake_warp_backward(
     grad_output: Tensor,
     input: Tensor,
@@ -70,13 +77,13 @@ def _fake_warp_backward(
 _fallback = torch.library.Library("deformwarp", "IMPL")
 
 
-def _warp_by_formula(*args: Any) -> Tensor:
+def warp_by_formula(*args: Any) -> Tensor:
     input, offsets, masks, weight, bias, stride, padding, dilation, _ = args
     rules.check(rules.Problem(input, offsets, masks, weight, bias, stride, padding, dilation))
     return reference.warp(*args)
 
 
-def _warp_backward_by_formula(grad_output: Tensor, *args: Any) -> Gradients:
+def warp_backward_by_formula(grad_output: Tensor, *args: Any) -> Gradients:
     *arguments, input_wanted, offsets_wanted, masks_wanted, weight_wanted = args
     input, offsets, masks, weight, stride, padding, dilation, _ = arguments
     rules.check(rules.Problem(input, offsets, masks, weight, None, stride, padding, dilation, grad_output=grad_output))
@@ -89,32 +96,33 @@ def _warp_backward_by_formula(grad_output: Tensor, *args: Any) -> Gradients:
     )
 
 
-_fallback.impl("warp", _warp_by_formula, "CompositeExplicitAutograd")
-_fallback.impl("warp_backward", _warp_backward_by_formula, "CompositeExplicitAutograd")
+_fallback.impl("warp", warp_by_formula, "CompositeExplicitAutograd")
+_fallback.impl("warp_backward", warp_backward_by_formula, "CompositeExplicitAutograd")
 
 
 @functools.cache
-def _warn_of_fallback(device: torch.device) -> None:
+def warn_of_fallback(device: torch.device, successor: str) -> None:
+    """Says, once, that the build's CUDA kernels do not run on a device, and which backend takes over."""
     name = str(device)
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         name = f"{torch.cuda.get_device_name(device)} (sm_{major}{minor})"
     warnings.warn(
         f"deformwarp: backend 'cuda' was built for {native.CUDA_ARCHITECTURES or 'other devices'} and does not run on "
-        f"{name}: backend 'reference' takes over, which is slower",
+        f"{name}: backend {successor!r} takes over, which is slower",
         stacklevel=2,
     )
 
 
 # The CUDA kernels call these on a device whose architecture is not in the build.
 def _warp_fallback(input: Tensor, *args: Any) -> Tensor:
-    _warn_of_fallback(input.device)
-    return _warp_by_formula(input, *args)
+    warn_of_fallback(input.device, "reference")
+    return warp_by_formula(input, *args)
 
 
 def _warp_backward_fallback(grad_output: Tensor, *args: Any) -> Gradients:
-    _warn_of_fallback(grad_output.device)
-    return _warp_backward_by_formula(grad_output, *args)
+    warn_of_fallback(grad_output.device, "reference")
+    return warp_backward_by_formula(grad_output, *args)
 
 
 _fallback.impl("warp_fallback", _warp_fallback, "CompositeExplicitAutograd")
@@ -159,12 +167,12 @@ def _warp_vjp(
     )
 
 
-def _warp_autograd(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
-    wanted = [any(need) if isinstance(need, list) else bool(need) for need in ctx.needs_input_grad[:5]]
-    return *_warp_vjp(ctx, grad_output, wanted, torch.ops.deformwarp.warp_backward), None, None, None, None
+def _warp_autograd(backward: Callable[..., Gradients]) -> Callable[..., tuple[Any, ...]]:
+    def gradients(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
+        wanted = [any(need) if isinstance(need, list) else bool(need) for need in ctx.needs_input_grad[:5]]
+        return *_warp_vjp(ctx, grad_output, wanted, backward), None, None, None, None
 
-
-torch.library.register_autograd("deformwarp::warp", _warp_autograd, setup_context=_save_warp)
+    return gradients
 
 
 def _save_warp_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -198,9 +206,6 @@ def _warp_backward_autograd(ctx: Any, *grads: Any) -> tuple[Any, ...]:
     return *_double_vjp(ctx, grads), *([None] * 8)
 
 
-torch.library.register_autograd("deformwarp::warp_backward", _warp_backward_autograd, setup_context=_save_warp_backward)
-
-
 def _one_by_one(op: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
     """A vmap rule: every slice is a batch of its own, which the kernels spread over all threads."""
 
@@ -217,8 +222,20 @@ def _one_by_one(op: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
     return rule
 
 
-torch.library.register_vmap("deformwarp::warp", _one_by_one(torch.ops.deformwarp.warp))
-torch.library.register_vmap("deformwarp::warp_backward", _one_by_one(torch.ops.deformwarp.warp_backward))
+def complete(name: str) -> Operators:
+    """Give ``deformwarp::name`` and ``deformwarp::name_backward`` fake kernels, gradients and vmap."""
+    operators = Operators(getattr(torch.ops.deformwarp, name), getattr(torch.ops.deformwarp, f"{name}_backward"))
+    forward, backward = f"deformwarp::{name}", f"deformwarp::{name}_backward"
+    torch.library.register_fake(forward, _fake_warp)
+    torch.library.register_fake(backward, _fake_warp_backward)
+    torch.library.register_autograd(forward, _warp_autograd(operators.warp_backward), setup_context=_save_warp)
+    torch.library.register_autograd(backward, _warp_backward_autograd, setup_context=_save_warp_backward)
+    torch.library.register_vmap(forward, _one_by_one(operators.warp))
+    torch.library.register_vmap(backward, _one_by_one(operators.warp_backward))
+    return operators
+
+
+BY_DEVICE = complete("warp")  # the dispatcher chooses the kernels
 
 
 class _TransformableWarp(torch.autograd.Function):
@@ -228,26 +245,29 @@ class _TransformableWarp(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        input: Tensor, weight: Tensor, bias: Tensor | None, geometry: list[Any], branches: int, *sampling: Tensor
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        operators: Operators,
+        geometry: list[Any],
+        branches: int,
+        *sampling: Tensor,
     ) -> Tensor:
-        result: Tensor = torch.ops.deformwarp.warp(
-            input, list(sampling[:branches]), list(sampling[branches:]), weight, bias, *geometry
-        )
-        return result
+        return operators.warp(input, list(sampling[:branches]), list(sampling[branches:]), weight, bias, *geometry)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        input, weight, bias, geometry, branches, *sampling = inputs
+        input, weight, bias, ctx.operators, geometry, branches, *sampling = inputs
         _save_warp(ctx, (input, sampling[:branches], sampling[branches:], weight, bias, *geometry), output)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
-        need_input, need_weight, need_bias, _, _, *sampling = ctx.needs_input_grad
+        need_input, need_weight, need_bias, _, _, _, *sampling = ctx.needs_input_grad
         wanted = [need_input, any(sampling[: ctx.branches]), any(sampling[ctx.branches :]), need_weight, need_bias]
         grad_input, grad_offsets, grad_masks, grad_weight, grad_bias = _warp_vjp(
-            ctx, grad_output, wanted, _transformable_backward
+            ctx, grad_output, wanted, _transformable_backward(ctx.operators)
         )
-        return grad_input, grad_weight, grad_bias, None, None, *grad_offsets, *grad_masks
+        return grad_input, grad_weight, grad_bias, None, None, None, *grad_offsets, *grad_masks
 
 
 class _TransformableWarpBackward(torch.autograd.Function):
@@ -255,16 +275,22 @@ class _TransformableWarpBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        grad_output: Tensor, input: Tensor, weight: Tensor, rest: list[Any], branches: int, *sampling: Tensor
+        grad_output: Tensor,
+        input: Tensor,
+        weight: Tensor,
+        operators: Operators,
+        rest: list[Any],
+        branches: int,
+        *sampling: Tensor,
     ) -> tuple[Tensor, ...]:
-        grad_input, grad_offsets, grad_masks, grad_weight = torch.ops.deformwarp.warp_backward(
+        grad_input, grad_offsets, grad_masks, grad_weight = operators.warp_backward(
             grad_output, input, list(sampling[:branches]), list(sampling[branches:]), weight, *rest
         )
         return grad_input, grad_weight, *grad_offsets, *grad_masks
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        grad_output, input, weight, rest, branches, *sampling = inputs
+        grad_output, input, weight, _, rest, branches, *sampling = inputs
         _save_warp_backward(ctx, (grad_output, input, sampling[:branches], sampling[branches:], weight, *rest), output)
 
     @staticmethod
@@ -273,17 +299,20 @@ class _TransformableWarpBackward(torch.autograd.Function):
         by_grad_output, by_input, by_offsets, by_masks, by_weight = _double_vjp(
             ctx, (grad_input, sampling[: ctx.branches], sampling[ctx.branches :], grad_weight)
         )
-        return by_grad_output, by_input, by_weight, None, None, *by_offsets, *by_masks
+        return by_grad_output, by_input, by_weight, None, None, None, *by_offsets, *by_masks
 
 
-def _transformable_backward(
-    grad_output: Tensor, input: Tensor, offsets: list[Tensor], masks: list[Tensor], weight: Tensor, *rest: Any
-) -> Gradients:
-    branches = len(offsets)
-    grad_input, grad_weight, *sampling = _TransformableWarpBackward.apply(
-        grad_output, input, weight, list(rest), branches, *offsets, *masks
-    )
-    return grad_input, sampling[:branches], sampling[branches:], grad_weight
+def _transformable_backward(operators: Operators) -> Callable[..., Gradients]:
+    def backward(
+        grad_output: Tensor, input: Tensor, offsets: list[Tensor], masks: list[Tensor], weight: Tensor, *rest: Any
+    ) -> Gradients:
+        branches = len(offsets)
+        grad_input, grad_weight, *sampling = _TransformableWarpBackward.apply(
+            grad_output, input, weight, operators, list(rest), branches, *offsets, *masks
+        )
+        return grad_input, sampling[:branches], sampling[branches:], grad_weight
+
+    return backward
 
 
 def _refuse_tangents(problem: rules.Problem) -> None:
@@ -298,16 +327,16 @@ def _refuse_tangents(problem: rules.Problem) -> None:
             )
 
 
-def warp(problem: rules.Problem, scale: float) -> Tensor:
+def warp(problem: rules.Problem, scale: float, operators: Operators = BY_DEVICE) -> Tensor:
     """The operator on a valid problem, in whatever way the current torch.func transforms need it."""
     geometry = [list(problem.stride), list(problem.padding), list(problem.dilation), scale]
+    sampling = (*problem.offsets, *problem.masks)
     if torch._C._are_functorch_transforms_active():
         transformable: Tensor = _TransformableWarp.apply(
-            problem.input, problem.weight, problem.bias, geometry, problem.branches, *problem.offsets, *problem.masks
+            problem.input, problem.weight, problem.bias, operators, geometry, problem.branches, *sampling
         )
         return transformable
     _refuse_tangents(problem)
-    output: Tensor = torch.ops.deformwarp.warp(
+    return operators.warp(
         problem.input, list(problem.offsets), list(problem.masks), problem.weight, problem.bias, *geometry
     )
-    return output

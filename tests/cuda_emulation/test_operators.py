@@ -114,7 +114,7 @@ def test_without_a_finite_bound_a_samples_gradient_by_the_input_is_nan(where: st
 
 def test_a_device_that_the_build_does_not_serve_falls_back_with_one_warning() -> None:
     case = BY_NAME["masks_bias_groups"]
-    ops._warn_of_fallback.cache_clear()
+    ops.warn_of_fallback.cache_clear()
     with (
         emulator().device(replace(DEVICES[75], architecture=70)),
         pytest.warns(UserWarning, match="backend 'cuda' was built for .* 'reference' takes over") as warned,
