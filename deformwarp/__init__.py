@@ -7,6 +7,7 @@ from deformwarp.functional import deform_conv2d, fused_deform_warp
 from deformwarp.fuse import FusionReport, fuse_deform_convs
 from deformwarp.modules import DeformConv2d, FusedDeformWarp
 from deformwarp.native import use_isa
+from deformwarp.tuning import tune
 from deformwarp.warp_head import WarpHead
 
 __version__ = version("deformwarp")
@@ -18,6 +19,7 @@ __all__ = [
     "deform_conv2d",
     "fuse_deform_convs",
     "fused_deform_warp",
+    "tune",
     "use_backend",
     "use_isa",
 ]

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from deformwarp import native, ops, reference, rules
+from deformwarp.triton import availability as triton
+from deformwarp.triton.operators import TRITON
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ def _by_formula(problem: rules.Problem, scale: float) -> Tensor:
         problem.dilation,
         scale,
     )
+
+
+def _by_triton(problem: rules.Problem, scale: float) -> Tensor:
+    return ops.warp(problem, scale, TRITON)
 
 
 def _not_on_cpu(problem: rules.Problem) -> str | None:
@@ -72,6 +78,7 @@ BACKENDS = {
         Backend("reference", "any device", lambda: None, lambda problem: None, _by_formula),
         Backend("cpu", "CPU", lambda: None, _not_on_cpu, ops.warp),
         Backend("cuda", "NVIDIA GPUs", _no_cuda_here, _not_on_cuda, ops.warp),
+        Backend("triton", "NVIDIA and AMD GPUs", triton.why_not_here, triton.why_not, _by_triton),
     )
 }
 
@@ -83,7 +90,7 @@ def use_backend(name: str) -> Iterator[None]:
     """Within the block, every warp of the process runs on one backend.
 
     Args:
-        name: ``"reference"`` (pure PyTorch, any device), ``"cpu"`` (C++) or ``"cuda"`` (CUDA C++).
+        name: ``"reference"`` (pure PyTorch, any device), ``"cpu"`` (C++), ``"cuda"`` (CUDA C++) or ``"triton"``.
 
     Raises:
         ValueError: there is no such backend.
@@ -114,8 +121,8 @@ def backend_for(problem: rules.Problem) -> str:
         RuntimeError: :func:`use_backend` asked for one that cannot take it.
     """
     if _forced is None:
-        chosen = problem.input.device.type
-        return chosen if chosen in BACKENDS and BACKENDS[chosen].why_not(problem) is None else "reference"
+        candidates = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}.get(problem.input.device.type, ())
+        return next((name for name in candidates if BACKENDS[name].why_not(problem) is None), "reference")
     reason = BACKENDS[_forced].why_not(problem)
     if reason is not None:
         raise RuntimeError(f"backend {_forced!r} cannot take this problem: {reason}")

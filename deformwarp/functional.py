@@ -103,6 +103,38 @@ def _warp(problem: rules.Problem, scale: float) -> Tensor:
         return backends.warp(problem, scale)
 
 
+def fused_problem(
+    input: Tensor,
+    offsets: Sequence[Tensor] | Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    dilations: Sequence[IntOrPair] = (3, 6, 12, 18, 24),
+    stride: IntOrPair = 1,
+    padding: str | IntOrPair | Sequence[IntOrPair] = "same",
+    masks: Sequence[Tensor] | Tensor | None = None,
+    scale: float = 1.0,
+) -> tuple[rules.Problem, float]:
+    """The arguments of :func:`fused_deform_warp` in the operators' form, not yet checked by the rules."""
+    _tensor("input", input)
+    if _tensor("weight", weight).dim() != 5:
+        raise ValueError(f"weight: shape is {list(weight.shape)}, but should be [D, C_out, C/groups, Kh, Kw]")
+    if not isinstance(dilations, (tuple, list)):
+        raise TypeError(f"dilations: is {dilations!r}, but should be a sequence of D ints or pairs")
+    dilation = _pairs("dilations", dilations)
+    problem = rules.Problem(
+        input,
+        _per_branch("offsets", offsets, "[N, 2*G*Kh*Kw, Ho, Wo]"),
+        _per_branch("masks", masks, "[N, G*Kh*Kw, Ho, Wo]"),
+        weight,
+        None if bias is None else _tensor("bias", bias),
+        _pair("stride", stride),
+        _padding(padding, weight, dilation),
+        dilation,
+    )
+    return problem, float(scale)
+
+
 def fused_deform_warp(
     input: Tensor,
     offsets: Sequence[Tensor] | Tensor,
@@ -148,23 +180,19 @@ def fused_deform_warp(
     >>> fused_deform_warp(heatmap, offsets, torch.rand(5, 17, 17, 3, 3)).shape
     torch.Size([2, 17, 24, 18])
     """
-    _tensor("input", input)
-    if _tensor("weight", weight).dim() != 5:
-        raise ValueError(f"weight: shape is {list(weight.shape)}, but should be [D, C_out, C/groups, Kh, Kw]")
-    if not isinstance(dilations, (tuple, list)):
-        raise TypeError(f"dilations: is {dilations!r}, but should be a sequence of D ints or pairs")
-    dilation = _pairs("dilations", dilations)
-    problem = rules.Problem(
-        input,
-        _per_branch("offsets", offsets, "[N, 2*G*Kh*Kw, Ho, Wo]"),
-        _per_branch("masks", masks, "[N, G*Kh*Kw, Ho, Wo]"),
-        weight,
-        None if bias is None else _tensor("bias", bias),
-        _pair("stride", stride),
-        _padding(padding, weight, dilation),
-        dilation,
+    return _warp(
+        *fused_problem(
+            input,
+            offsets,
+            weight,
+            bias,
+            dilations=dilations,
+            stride=stride,
+            padding=padding,
+            masks=masks,
+            scale=scale,
+        )
     )
-    return _warp(problem, float(scale))
 
 
 def deform_conv2d(

@@ -1,0 +1,25 @@
+"""The conformance suite of the Triton kernels, in a process whose Triton interprets them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUITE = Path(__file__).with_name("interpreted.py")
+LONGEST = 900  # seconds: it takes some forty, and a machine may be busy
+
+
+@pytest.mark.slow
+def test_the_kernels_conform_in_the_interpreter() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(SUITE)],
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=LONGEST,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
