@@ -1,39 +1,163 @@
-"""The compiler's own figures of the CUDA kernels in the library: nothing spills."""
+"""The compiler's own figures of the CUDA kernels, held to the table in benchmarks/results; how they are found."""
 
 from __future__ import annotations
 
-import importlib.util
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmarks.cuda_figures import library, table
+from benchmarks.cuda_figures.banks import OFFSETS, addition_wavefronts, conflicts, load_wavefronts
+from benchmarks.cuda_figures.library import Resources, readable
+from benchmarks.cuda_figures.loops import main_loop
 from deformwarp import native
 
+LIBRARY = Path(native._C.__file__)
+MEASURE_AGAIN = "if that is meant: python -m benchmarks.cuda_figures"
+NO_SPILLS_FROM = 90
 
-def _cuobjdump() -> str | None:
-    """From CUDA, or as Triton ships it."""
-    triton = importlib.util.find_spec("triton")
-    shipped = Path(triton.origin).parent / "backends/nvidia/bin/cuobjdump" if triton and triton.origin else None
-    return shutil.which("cuobjdump") or (str(shipped) if shipped and shipped.exists() else None)
+built_here = pytest.mark.skipif(
+    not native.CUDA_ARCHITECTURES or library.cuobjdump() is None,
+    reason="needs a build with CUDA kernels, and cuobjdump, of CUDA or Triton",
+)
 
 
-@pytest.mark.skipif(not native.CUDA_ARCHITECTURES, reason="this build has no CUDA kernels")
-@pytest.mark.skipif(_cuobjdump() is None, reason="needs cuobjdump, of CUDA or Triton")
-def test_no_kernel_spills() -> None:
-    command = [str(_cuobjdump()), "--dump-resource-usage", native._C.__file__]
-    printed = subprocess.run(command, text=True, capture_output=True, check=True).stdout
-    found: dict[int, int] = {}
-    too_much = []
-    for part in re.split(r"^arch = ", printed, flags=re.MULTILINE)[1:]:
-        architecture = int(re.match(r"sm_(\d+)", part)[1])  # type: ignore[index]
-        for name, stack, local in re.findall(r"Function (\S+):\s*REG:\d+ STACK:(\d+) .*?LOCAL:(\d+)", part):
-            found[architecture] = found.get(architecture, 0) + 1
-            if int(stack) > 0 or int(local) > 0:
-                too_much.append(f"sm_{architecture} {name}: stack {stack}, local {local}")
+@pytest.fixture(scope="module")
+def resources() -> list[Resources]:
+    return library.resources(LIBRARY)
+
+
+def same_compiler() -> None:
+    nvcc = library.nvcc_version()
+    if nvcc is None or nvcc != table.load()[0]:
+        pytest.skip(f"the table is of nvcc {table.load()[0]}, and here is {nvcc}")
+
+
+@built_here
+def test_every_kernel_is_there_for_every_architecture(resources: list[Resources]) -> None:
     built = {int(entry.split("-")[0]) for entry in native.CUDA_ARCHITECTURES.split() if not entry.endswith("virtual")}
-    assert found.keys() == built
-    assert len(set(found.values())) == 1, found
-    assert not too_much
+    kernels = {one.kernel for one in resources}
+    assert {(one.kernel, one.architecture) for one in resources} == {(k, a) for k in kernels for a in built}
+
+
+@built_here
+def test_no_kernel_spills_on_new_architectures(resources: list[Resources]) -> None:
+    assert not [one for one in resources if one.architecture >= NO_SPILLS_FROM and one.stack + one.local > 0]
+
+
+def worse_resources(found: list[Resources], known: dict[tuple[str, int], list[int]]) -> list[str]:
+    """What takes more registers, stack, local or shared memory than the table says."""
+    worse = []
+    for one in found:
+        now = [one.registers, one.stack, one.local, one.shared]
+        before = known.get((one.kernel, one.architecture), now)
+        if any(new > old for new, old in zip(now, before, strict=True)):
+            worse.append(f"{one.kernel} on sm_{one.architecture}: {now}, was {before}")
+    return worse
+
+
+@built_here
+def test_no_kernel_takes_more_than_the_table_says(resources: list[Resources]) -> None:
+    same_compiler()
+    assert not worse_resources(resources, table.load()[1]), MEASURE_AGAIN
+
+
+@built_here
+def test_no_main_loop_is_longer_than_the_table_says(resources: list[Resources]) -> None:
+    same_compiler()
+    known = table.load()[2]
+    loops = table.loops_of(table.turns_of(LIBRARY, resources, 90), 90)
+    longer = [loop for loop in loops if loop.per_sample > known.get((loop.kernel, 90), loop.per_sample)]
+    assert not longer, MEASURE_AGAIN
+
+
+def test_a_kernel_that_takes_more_is_found() -> None:
+    one = Resources("kernel<float>", "_Z", 90, 64, 0, 0, 1024)
+    known = {("kernel<float>", 90): [64, 0, 0, 1024]}
+    assert not worse_resources([one], known)
+    for number, change in enumerate(("registers", "stack", "local", "shared")):
+        less = [64, 0, 0, 1024]
+        less[number] -= 1
+        assert worse_resources([one], {("kernel<float>", 90): less}), change
+
+
+NAMES = {
+    "_ZN10deformwarp4cuda7general15general_forwardINS0_8BFloat16ELi32EEEvNS1_13ForwardParamsE": (
+        "general_forward<BFloat16, 32>"
+    ),
+    "_ZN10deformwarp4cuda6planar51_GLOBAL__N__e7349b93_18_planar_backward_cu_03bd839b15planar_backwardIfLi3ELb1EEEvNS1_"
+    "8BackwardE": "planar_backward<float, 3, true>",
+    "memset": "memset",
+}
+
+
+@pytest.mark.parametrize(("mangled", "name"), NAMES.items(), ids=NAMES.values())
+def test_kernels_have_readable_names(mangled: str, name: str) -> None:
+    assert readable(mangled) == name
+
+
+# A prologue; a loop of two turns' work with a rare detour that multiplies nothing; an inner loop; an epilogue.
+CODE = """
+        /*0000*/                   S2R R0, SR_TID.X ;                      /* 0x0 */
+        /*0010*/                   LDG.E.NA.64.CONSTANT R2, [R4.64] ;      /* 0x0 */
+        /*0020*/              @!P0 BRA 0x60 ;                              /* 0x0 */
+        /*0030*/                   IMAD R8, R8, R8, R8 ;                   /* 0x0 */
+        /*0040*/                   IMAD R8, R8, R8, R8 ;                   /* 0x0 */
+        /*0050*/                   BRA 0x60 ;                              /* 0x0 */
+        /*0060*/                   LDS.128 R12, [R0] ;                     /* 0x0 */
+        /*0070*/                   STS [R0], R12 ;                         /* 0x0 */
+        /*0080*/               @P1 BRA 0x60 ;                              /* 0x0 */
+        /*0090*/               @P3 BRA 0xb0 ;                              /* 0x0 */
+        /*00a0*/                   STG.E [R4.64], R12 ;                    /* 0x0 */
+        /*00b0*/                   HMMA.1688.F32.TF32 R4, R4, R8, R4 ;     /* 0x0 */
+        /*00c0*/               @P2 BRA 0x10 ;                              /* 0x0 */
+        /*00d0*/                   EXIT ;                                  /* 0x0 */
+        /*00e0*/                   NOP ;                                   /* 0x0 */
+"""
+
+
+def test_a_turn_of_the_main_loop_jumps_around_what_does_no_work() -> None:
+    turn = main_loop(CODE)
+    assert turn is not None
+    assert dict(turn.names) == {
+        "LDG.E.NA.64.CONSTANT": 1,
+        "BRA": 4,
+        "LDS.128": 1,
+        "STS": 1,
+        "STG.E": 1,
+        "HMMA.1688.F32.TF32": 1,
+    }
+    assert turn.instructions == 9
+    assert turn.bits("LDS") == 128
+    assert turn.bits("LDG", "NA") == 64
+
+
+def test_a_kernel_without_tensor_cores_has_no_main_loop() -> None:
+    assert main_loop(CODE.replace("HMMA", "FFMA")) is None
+
+
+def test_loads_of_one_bank_wait_for_each_other_and_loads_of_one_word_do_not() -> None:
+    lanes = np.arange(32)[None]
+    assert load_wavefronts(lanes, 4) == 1
+    assert load_wavefronts(2 * lanes, 4) == 2
+    assert load_wavefronts(32 * lanes, 4) == 32
+    assert load_wavefronts(np.zeros_like(lanes), 4) == 1
+    assert load_wavefronts(lanes, 8) == 2
+    assert load_wavefronts(lanes, 16) == 4
+
+
+def test_additions_to_one_word_wait_for_each_other() -> None:
+    lanes, all_active = np.arange(32)[None], np.ones((1, 32), bool)
+    assert addition_wavefronts(lanes, all_active, 4) == 1
+    assert addition_wavefronts(lanes, all_active, 8) == 2
+    assert addition_wavefronts(np.zeros_like(lanes), all_active, 4) == 32
+    assert addition_wavefronts(np.zeros_like(lanes), lanes < 3, 4) == 3
+
+
+@pytest.mark.parametrize("offsets", OFFSETS)
+def test_conflicts_are_between_none_and_all(offsets: str) -> None:
+    found = conflicts(offsets)
+    assert 4 <= found.forward <= 32
+    assert 4 <= found.backward <= 32
+    assert 4 < found.additions < found.wide_additions
