@@ -38,6 +38,33 @@ DEFORMWARP_HOST_DEVICE T bilinear_dx(const Corners<T>& c, T ly) {
   return (c.right - c.left) + ly * (c.right_step - c.left_step);
 }
 
+// The same four pixels as the coefficients of (4) to (6): one load where shared memory is wide, one operation fewer.
+template <class T>
+struct Cell {
+  T value, dx, dy, dxdy;  // of the upper left pixel: its value, its slopes, and the slopes' slope
+};
+
+template <class T>
+DEFORMWARP_HOST_DEVICE Cell<T> cell_of(const Corners<T>& c) {
+  return {c.left, c.right - c.left, c.left_step, c.right_step - c.left_step};
+}
+
+// (5), (6) and (4) on a cell.
+template <class T>
+DEFORMWARP_HOST_DEVICE T cell_dy(const Cell<T>& c, T lx) {
+  return c.dy + lx * c.dxdy;
+}
+
+template <class T>
+DEFORMWARP_HOST_DEVICE T cell_dx(const Cell<T>& c, T ly) {
+  return c.dx + ly * c.dxdy;
+}
+
+template <class T>
+DEFORMWARP_HOST_DEVICE T cell_value(const Cell<T>& c, T ly, T lx) {
+  return (c.value + ly * c.dy) + lx * cell_dx(c, ly);
+}
+
 // docs/mathematics.md (7): how a sample's gradient is shared among its four pixels.
 template <class T>
 struct CornerGradients {

@@ -65,7 +65,7 @@ struct Shape {
 
   Problem problem;
   std::vector<Branch> branches;
-  char present = 0;
+  alignas(16) char present = 0;  // as torch allocates
 };
 
 cuda::Device device_of(const py::dict& from) {

@@ -67,9 +67,11 @@ class Case:
 
 
 PLANAR = (  # one offset group per channel
-    Case("posewarper", 17, 17, (24, 18), 1, dilations=((3, 3), (6, 6), (12, 12), (18, 18), (24, 24)), spread=3),
+    Case("posewarper", 17, 17, (24, 20), 1, dilations=((3, 3), (6, 6), (12, 12), (18, 18), (24, 24)), spread=3),
     Case("plane_of_many_tiles", 5, 4, (33, 21), scale=0.2, dilations=((1, 1), (2, 2))),
     Case("plane_of_exactly_one_tile", 2, 2, (16, 16)),
+    Case("rows_of_whole_quads", 3, 9, (8, 12), 3, dilations=((1, 1), (2, 2)), biased=True, scale=0.2),
+    Case("wide_output_of_whole_quads", 2, 30, (6, 8), 2, kernel=(5, 3), dilations=((1, 2),), padding=((3, 2),)),
     Case("lopsided", 3, 5, (11, 8), kernel=(5, 3), stride=(2, 3), dilations=((1, 2), (3, 1)), padding=((3, 2), (7, 1))),
     Case("even_kernel", 2, 3, kernel=(2, 4), dilations=((2, 1),), padding=((1, 3),)),
     Case("masks_bias_groups", 6, 4, groups=2, masked=True, biased=True, dilations=((1, 1), (2, 1), (1, 3)), scale=1.5),

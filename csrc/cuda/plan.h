@@ -9,6 +9,7 @@
 #include "../problem.h"
 #include "device.h"
 #include "general_plan.h"
+#include "planar_plan.h"
 
 namespace deformwarp::cuda {
 
@@ -22,15 +23,21 @@ struct Plan {
 };
 
 inline Plan plan_forward(const Problem& problem, const Device& device) {
-  const general::ForwardPlan plan = general::plan_forward(problem, device);
-  return {Path::general, "this version has general kernels only", plan.launches(problem),
-          plan.workspace_bytes(problem)};
+  const std::string why_not = planar::why_not(problem, device);
+  const auto show = [&](Path path, const auto& plan) {
+    return Plan{path, why_not, plan.launches(problem), plan.workspace_bytes(problem)};
+  };
+  if (why_not.empty()) return show(Path::planar, planar::plan_forward(problem, device));
+  return show(Path::general, general::plan_forward(problem, device));
 }
 
 inline Plan plan_backward(const Problem& problem, const Wanted& wanted, const Device& device) {
-  const general::BackwardPlan plan = general::plan_backward(problem, wanted, device);
-  return {Path::general, "this version has general kernels only", plan.launches(problem),
-          plan.workspace_bytes(problem)};
+  const std::string why_not = planar::why_not(problem, device);
+  const auto show = [&](Path path, const auto& plan) {
+    return Plan{path, why_not, plan.launches(problem), plan.workspace_bytes(problem)};
+  };
+  if (why_not.empty()) return show(Path::planar, planar::plan_backward(problem, wanted, device));
+  return show(Path::general, general::plan_backward(problem, wanted, device));
 }
 
 }  // namespace deformwarp::cuda

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -164,6 +165,41 @@ def test_a_saturating_fma_is_clamped_and_turns_nan_into_zero() -> None:
     values = ([FLOAT32.value(int(x)) for x in operand] for operand in operands)
     expected = [FLOAT32.bits(saturate(fma(*abc))) for abc in zip(*values, strict=True)]
     assert np.array_equal(run(31, *operands), np.array(expected, np.uint32))
+
+
+def test_a_sum_rounded_down_is_the_largest_that_is_not_above() -> None:
+    random = np.random.default_rng(0)
+    near_cancelling = random.uniform(-2, 2, 2000).astype(np.float32)
+    a = np.concatenate([special_floats(), near_cancelling, near_cancelling])
+    b = np.concatenate([random.permutation(special_floats()), -around(near_cancelling)[:2000], near_cancelling[::-1]])
+    actual = floats(run(36, bits(a), bits(b)))
+    with np.errstate(all="ignore"):
+        nearest = a + b
+        finite = np.isfinite(a) & np.isfinite(b)
+        assert np.array_equal(actual[~finite], nearest[~finite], equal_nan=True)
+        for x, y, d in zip(a[finite].tolist(), b[finite].tolist(), actual[finite], strict=True):
+            exact = Fraction(x) + Fraction(y)
+            assert d == -np.inf or Fraction(float(d)) <= exact
+            above = np.nextafter(d, np.float32(np.inf))
+            assert above == np.inf or Fraction(float(above)) > exact
+    zeros = run(36, bits(np.array([1, 0, -0.0], np.float32)), bits(np.array([-1, 0, -0.0], np.float32)))
+    assert np.signbit(floats(zeros)).tolist() == [True, False, True]
+
+
+def test_a_saturating_difference_is_clamped_and_turns_nan_into_zero() -> None:
+    random = np.random.default_rng(0)
+    a, b = (
+        np.concatenate([random.permutation(special_floats()), random.uniform(-2, 2, 3000).astype(np.float32)])
+        for _ in range(2)
+    )
+    with np.errstate(all="ignore"):
+        expected = np.clip(np.nan_to_num(a - b, nan=0.0), np.float32(0), np.float32(1))
+    assert np.array_equal(floats(run(37, bits(a), bits(b))), expected)
+
+
+def test_the_smaller_of_a_sum_and_a_limit_is_unsigned() -> None:
+    a, b, c = (np.random.default_rng(seed).integers(0, 1 << 32, 5000, np.uint32) for seed in range(3))
+    assert np.array_equal(run(38, a, b, c), np.minimum(a + b, c))
 
 
 @pytest.mark.parametrize(("op", "rounding"), [(32, np.floor), (33, np.rint)], ids=["floor", "round"])

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(reason is not None, reason=str(reason))
 MANY_CHANNELS = Case("many_channels", 200, 5, (3, 4), 1, offset_groups=1, masked=True, dilations=((1, 1), (2, 1)))
 SEEDED = (
     BY_NAME["plane_of_many_tiles"],
+    BY_NAME["rows_of_whole_quads"],
     BY_NAME["masks_bias_groups"],
     BY_NAME["shared_cut_by_weight_groups"],
     BY_NAME["shared_depthwise"],
@@ -51,7 +52,7 @@ ONE_MULTIPROCESSOR = replace(DEVICES[90], multiprocessors=1)
 
 
 @dtypes
-@pytest.mark.parametrize("case", [BY_NAME["posewarper"], MANY_CHANNELS], ids=str)
+@pytest.mark.parametrize("case", [BY_NAME["depthwise"], MANY_CHANNELS], ids=str)
 def test_partial_sums_are_added_in_the_order_of_one_block(case: Case, dtype: torch.dtype) -> None:
     problem = problem_of(case, dtype)
     with emulator().device(ONE_MULTIPROCESSOR):

@@ -17,6 +17,44 @@ __device__ __forceinline__ float fma_saturate(float a, float b, float c) {
 #endif
 }
 
+// a + b, rounded downwards.
+__device__ __forceinline__ float add_round_down(float a, float b) {
+#ifdef __CUDACC__
+  return __fadd_rd(a, b);
+#else
+  const float nearest = a + b;
+  if (!std::isfinite(nearest)) {  // beyond the largest, only infinity itself is not above
+    return std::isfinite(a) && std::isfinite(b) && nearest > 0 ? 0x1.fffffep127f : nearest;
+  }
+  // What was rounded off, exactly; an exact 0 of different signs is -0.
+  const float b_part = nearest - a;
+  const float error = (a - (nearest - b_part)) + (b - b_part);
+  if (nearest == 0 && a == -b) return a == 0 && !std::signbit(a) && !std::signbit(b) ? 0.0f : -0.0f;
+  return error < 0 ? std::nextafter(nearest, -INFINITY) : nearest;
+#endif
+}
+
+// a - b, clamped to [0, 1]; NaN becomes 0.
+__device__ __forceinline__ float subtract_saturate(float a, float b) {
+#ifdef __CUDACC__
+  float d;
+  asm("sub.rn.sat.f32 %0, %1, %2;" : "=f"(d) : "f"(a), "f"(b));
+  return d;
+#else
+  const float d = a - b;
+  return d > 0 ? (d < 1 ? d : 1.0f) : 0.0f;
+#endif
+}
+
+// The smaller of a + b, modulo 2^32, and c. One instruction from sm_90 on.
+__device__ __forceinline__ uint32_t add_min(uint32_t a, uint32_t b, uint32_t c) {
+#ifdef __CUDACC__
+  return __viaddmin_u32(a, b, c);
+#else
+  return min(a + b, c);
+#endif
+}
+
 #ifndef __CUDACC__
 namespace plain_meaning {
 

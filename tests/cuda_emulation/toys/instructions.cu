@@ -72,6 +72,12 @@ __device__ __forceinline__ uint32_t result(int op, uint32_t a, uint32_t b, uint3
       return bit_cast<uint32_t>(reciprocal(x));
     case 35:
       return permute_bytes(a, b, c);
+    case 36:
+      return bit_cast<uint32_t>(add_round_down(x, y));
+    case 37:
+      return bit_cast<uint32_t>(subtract_saturate(x, y));
+    case 38:
+      return add_min(a, b, c);
     case 40:
       return shuffle(a, b);
     case 41:

@@ -1,0 +1,594 @@
+// The backward of the planar path, docs/mathematics.md (9) to (12). A block has one channel and walks over tiles of
+// pixels, of one sample after another. Rows of the matrix products are taps and columns are pixels, so that what
+// arrives at a sample lies in a register of the thread that computes the sample.
+#include "cells.h"
+#include "factors.h"
+#include "fixed_sums.h"
+#include "launch.h"
+#include "planar.h"
+#include "planar_backward.h"
+#include "planar_taps.h"
+#include "quads.h"
+
+namespace deformwarp::cuda::planar {
+namespace {
+
+// A thread's four pixels follow each other: column 2t + e of product j is pixel 4t + 2e + j of a warp's sixteen.
+__device__ constexpr int column_of(int pixel) { return pixel / 2; }
+__device__ constexpr int product_of(int pixel) { return pixel % 2; }
+
+// The integers of (2) that are a tap's own.
+struct Shift {
+  int y, x;
+
+  // Samples of numbers past the last tap lie outside the image.
+  __device__ Shift(const Geometry& g, int number) : y(-(1 << 20)), x(-(1 << 20)) {
+    if (number >= g.total_taps()) return;
+    const TapNumber tap(g, number);
+    y = tap.shift_y(g);
+    x = tap.shift_x(g);
+  }
+};
+
+// Where a tap's y offsets, [Ho, Wo], are within a sample of [2*C*K, Ho, Wo].
+__device__ int64_t row_of(const Geometry& g, const TapNumber& tap, int channel) {
+  return 2 * (int64_t(channel) * g.taps() + tap.tap(g)) * g.out_plane();
+}
+
+// For numbers past the last tap, the last one's: they read nothing new.
+template <class T>
+__device__ const T* offsets_of(const Geometry& g, int number, int sample, int channel) {
+  const TapNumber tap(g, min(number, g.total_taps() - 1));
+  const BranchGeometry& from = g.branch[tap.branch];
+  return static_cast<const T*>(from.offset) + sample * from.offset_stride + row_of(g, tap, channel);
+}
+
+// Null where nobody wants them.
+template <class T>
+__device__ T* gradients_of(const Backward& p, int number, int sample, int channel) {
+  const Geometry& g = p.geometry;
+  if (number >= g.total_taps()) return nullptr;
+  const TapNumber tap(g, number);
+  T* to = static_cast<T*>(p.grad_offset[tap.branch]);
+  if (to == nullptr) return nullptr;
+  return to + int64_t(sample) * 2 * g.channels * g.taps() * g.out_plane() + row_of(g, tap, channel);
+}
+
+// Offsets of a thread's four pixels at one tap.
+template <class T>
+struct Offsets {
+  using Bits = typename Quad<T>::Bits;
+  Bits y, x;
+
+  __device__ __forceinline__ void load(const T* tap, int pixel, int out_plane) {
+    y = global_load_streaming(reinterpret_cast<const Bits*>(tap + pixel));
+    x = global_load_streaming(reinterpret_cast<const Bits*>(tap + (pixel + out_plane)));
+  }
+};
+
+// Regions of shared memory.
+struct Regions {
+  uint32_t cells, sums, grads, weights, raw, scratch;
+
+  template <class T>
+  __device__ static Regions of(const Geometry& g, const GradTile& tile, int tap_tiles, bool input_wanted) {
+    const CellPlane plane{g.height, g.width};
+    Regions at;
+    at.cells = shared_base();
+    at.sums = at.cells + plane.cells() * cell_bytes;
+    at.grads = at.sums + (input_wanted ? round_up_to_16(plane.cells() * FixedSum<T>::bytes) : 0);
+    at.weights = at.grads + tile.words() * uint32_t(sizeof(Factors<T, 1>));
+    at.raw = at.weights + tap_tiles * tile.out_tiles * 32 * uint32_t(sizeof(Factors<T, 4>));
+    at.scratch = at.raw + tile.out_tiles * 8 * tile.pixels * uint32_t(sizeof(T));
+    return at;
+  }
+};
+
+// A thread's part of a tile of grad_output: four pixels in a row of every so many output channels.
+struct TilePart {
+  int first_q, step_q, pixel, row_quads;
+
+  __device__ TilePart(const Division& division, const GradTile& tile)
+      : first_q(threadIdx.x / (tile.pixels / 4)),
+        step_q(8 * division.tap_tiles),  // all threads of the block have so many rows at once
+        pixel(int(threadIdx.x) % (tile.pixels / 4) * 4),
+        row_quads(tile.pixels / 4) {}
+};
+
+// Starts the copy of a tile of grad_output, zeros where there are no pixels or channels: [8 * out_tiles, pixels].
+template <class T, int out_tiles>
+__device__ __forceinline__ void copy_grads(uint32_t to, const Backward& p, const TilePart& part, int sample,
+                                           int first_pixel) {
+  const Geometry& g = p.geometry;
+  constexpr int quad_bytes = sizeof(T) * 4;
+  const T* from = static_cast<const T*>(p.grad_output) + int64_t(sample) * g.out_channels * g.out_plane();
+  const int pixel = first_pixel + part.pixel;
+#pragma unroll 1
+  for (int q = part.first_q; q < out_tiles * 8; q += part.step_q) {
+    const bool valid = q < g.out_channels && pixel < g.out_plane();
+    copy_async<quad_bytes>(to + (q * part.row_quads * 4 + part.pixel) * uint32_t(sizeof(T)),
+                           from + (valid ? q * g.out_plane() + pixel : 0), valid);
+  }
+  copy_async_commit();
+}
+
+// The tile as factors of both products.
+template <class T, int out_tiles>
+__device__ __forceinline__ void write_grads(uint32_t to, uint32_t raw, const GradTile& tile, const TilePart& part) {
+  using Bits = typename Quad<T>::Bits;
+  const uint32_t low = tile.words() * 4, weight = to + tile.arriving_words() * 4;
+#pragma unroll 1
+  for (int q = part.first_q; q < out_tiles * 8; q += part.step_q) {
+    const int pixel = part.pixel;
+    const float4 four = Quad<T>::widen(shared_load<Bits>(raw + (q * part.row_quads * 4 + pixel) * uint32_t(sizeof(T))));
+    Factors<T, 4> factors;  // pixels 0, 2, 1, 3
+    factors.set(0, four.x);
+    factors.set(1, four.z);
+    factors.set(2, four.y);
+    factors.set(3, four.w);
+    const uint32_t weight_at = weight + (q * tile.weight_pitch() + pixel) * 4;
+    const uint32_t arriving_at = to + ((((q / 8 * 4) + q % 4) * tile.arriving_pitch() + pixel) * 2 + q / 4 % 2) * 4;
+    const auto write = [&](const uint32_t (&words)[4], uint32_t part_at) {
+      shared_store(weight_at + part_at, make_uint4(words[0], words[1], words[2], words[3]));
+      shared_store(arriving_at + part_at, words[0]);
+      shared_store(arriving_at + part_at + 8, words[2]);
+      shared_store(arriving_at + part_at + 16, words[1]);
+      shared_store(arriving_at + part_at + 24, words[3]);
+    };
+    write(factors.high, 0);
+    if constexpr (has_low_parts<T>) write(factors.low, low);
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void store_four(uint32_t address, const Factors<T, 4>& four) {
+  shared_store(address, make_uint4(four.high[0], four.high[1], four.high[2], four.high[3]));
+  if constexpr (has_low_parts<T>) {
+    shared_store(address + 16, make_uint4(four.low[0], four.low[1], four.low[2], four.low[3]));
+  }
+}
+
+template <class T>
+__device__ __forceinline__ Factors<T, 4> load_four(uint32_t address) {
+  if constexpr (has_low_parts<T>) {
+    const uint4 high = shared_load<uint4>(address), low = shared_load<uint4>(address + 16);
+    return {{high.x, high.y, high.z, high.w}, {low.x, low.y, low.z, low.w}};
+  } else {
+    return bit_cast<Factors<T, 4>>(shared_load<uint4>(address));
+  }
+}
+
+// Two second factors side by side, of products 0 and 1.
+template <class T>
+__device__ __forceinline__ void load_factors(Factors<T, 2> (&both)[2], uint32_t address, uint32_t low) {
+  const uint4 high = shared_load<uint4>(address);
+  both[0].high[0] = high.x;
+  both[0].high[1] = high.y;
+  both[1].high[0] = high.z;
+  both[1].high[1] = high.w;
+  if constexpr (has_low_parts<T>) {
+    const uint4 words = shared_load<uint4>(address + low);
+    both[0].low[0] = words.x;
+    both[0].low[1] = words.y;
+    both[1].low[0] = words.z;
+    both[1].low[1] = words.w;
+  }
+}
+
+// (9): the first factors of what arrives at sixteen taps, [out_tiles, 32] threads' four. By one warp.
+template <class T, int out_tiles>
+__device__ void write_weights(uint32_t to, const Geometry& g, int tap_tile, int channel) {
+  const int thread = threadIdx.x % 32;
+#pragma unroll
+  for (int out_tile = 0; out_tile < out_tiles; ++out_tile) {
+    Factors<T, 4> weights;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int number = tap_tile * warp_taps + thread / 4 + i % 2 * 8, q = out_tile * 8 + i / 2 * 4 + thread % 4;
+      float value = 0;
+      if (number < g.total_taps() && q < g.out_channels) {
+        const TapNumber tap(g, number);
+        const int64_t row = (int64_t(tap.branch) * g.out_channels + q) * g.channels + channel;
+        value = g.scale * load_element(static_cast<const T*>(g.weight) + row * g.taps() + tap.tap(g));
+      }
+      weights.set(i, value);
+    }
+    store_four(to + (out_tile * 32 + thread) * uint32_t(sizeof(weights)), weights);
+  }
+}
+
+// The largest of all threads' numbers.
+__device__ uint32_t block_maximum(uint32_t value, uint32_t scratch) {
+  for (int mask = 16; mask > 0; mask /= 2) value = max(value, shuffle_xor(value, mask));
+  if (threadIdx.x % 32 == 0) shared_store(scratch + threadIdx.x / 32 * 4, value);
+  block_barrier();
+  uint32_t largest = 0;
+  for (int warp = 0; warp < int(blockDim.x / 32); ++warp)
+    largest = max(largest, shared_load<uint32_t>(scratch + warp * 4));
+  return largest;
+}
+
+// No |gamma| of (9) in the sample and channel is larger. By all threads of the block.
+template <class T>
+__device__ float bound_of_arriving(const Backward& p, int sample, int channel, uint32_t scratch) {
+  const Geometry& g = p.geometry;
+  uint32_t largest = 0;
+  for (int number = threadIdx.x; number < g.total_taps(); number += blockDim.x) {
+    const TapNumber tap(g, number);
+    float sum = 0;
+    for (int q = 0; q < g.out_channels; ++q) {
+      const int64_t row = (int64_t(tap.branch) * g.out_channels + q) * g.channels + channel;
+      const float weight = load_element(static_cast<const T*>(g.weight) + row * g.taps() + tap.tap(g));
+      sum += fabsf(weight * g.scale) * global_load(p.largest + int64_t(sample) * g.out_channels + q);
+    }
+    // What rounding may add to a sum of 32 terms, and to the products' factors. NaN stays the largest as an integer.
+    largest = max(largest, bit_cast<uint32_t>(fabsf(sum) * (1 + 0x1p-8f)));
+  }
+  return bit_cast<float>(block_maximum(largest, scratch));
+}
+
+template <class T>
+__device__ void clear_sums(uint32_t sums, const CellPlane& plane) {
+  const uint32_t words = plane.cells() * FixedSum<T>::bytes / 4;
+  for (uint32_t word = threadIdx.x; word < words; word += blockDim.x) shared_store(sums + word * 4, 0u);
+}
+
+// Empties the sums into global memory.
+template <class T>
+__device__ void flush_sums(const Backward& p, uint32_t sums, int sample, int channel) {
+  const Geometry& g = p.geometry;
+  const int pitch = CellPlane{g.height, g.width}.pitch();
+  const int64_t first = (int64_t(sample) * g.channels + channel) * g.plane();
+  for (int pixel = threadIdx.x; pixel < g.plane(); pixel += blockDim.x) {
+    const int row = pixel / g.width, column = pixel - row * g.width;
+    const int64_t sum = FixedSum<T>::take(sums + ((row + 1) * pitch + column + 1) * FixedSum<T>::bytes);
+    if (sum != 0) global_add(p.input_sums + first + pixel, sum);
+  }
+}
+
+// Adds up what the subsets of pixels have, and stores it: [16 * tap_tiles, 8 * out_tiles].
+template <class T, int out_tiles>
+__device__ void store_weight_sums(const Backward& p, const float (&sums)[out_tiles][4], uint32_t scratch,
+                                  const Division& division, int tap_tile, int subset, int segment, int channel) {
+  constexpr int columns = out_tiles * 8;
+  const int rows = division.tap_tiles * warp_taps, thread = threadIdx.x % 32;
+#pragma unroll
+  for (int i = 0; i < out_tiles * 4; ++i) {
+    const int row = tap_tile * warp_taps + thread / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + thread % 4 * 2 + i % 2;
+    shared_store(scratch + ((subset * rows + row) * columns + column) * 4, sums[i / 4][i % 4]);
+  }
+  block_barrier();
+  float* to = p.weight_sums + (int64_t(segment) * p.geometry.channels + channel) * rows * columns;
+  for (int item = threadIdx.x; item < rows * columns; item += blockDim.x) {
+    float sum = 0;
+    for (int from = 0; from < division.subsets; ++from) {
+      sum += shared_load<float>(scratch + (from * rows * columns + item) * 4);
+    }
+    global_store(to + item, sum);
+  }
+}
+
+// What a thread knows of its four pixels of a tile.
+struct Pixels {
+  int first, row, column;
+
+  __device__ Pixels(const Geometry& g, int pixel)
+      : first(pixel), row(pixel / g.out_width), column(pixel - row * g.out_width) {}
+
+  // By `rows` whole rows and `columns` more.
+  __device__ __forceinline__ void advance(int pixels, int rows, int columns, int width) {
+    first += pixels;
+    row += rows;
+    column += columns;
+    if (column >= width) {
+      column -= width;
+      ++row;
+    }
+  }
+};
+
+// (2) and (3) at `integer` + `extra`. A float32 position is rounded where (2) rounds it. What a half type's offset adds
+// to an integer is nearly always exact, and taken as it is.
+template <class T>
+__device__ __forceinline__ Coordinate locate_sample(float offset, int integer, int extra, uint32_t outside) {
+  if constexpr (sizeof(T) == 4) {
+    return locate((float(integer) + float(extra)) + offset, base_of(0), outside);
+  } else {
+    return locate(offset, base_of(integer), outside, extra);
+  }
+}
+
+template <class T, int out_tiles, bool input_wanted>
+class BackwardBlock {
+ public:
+  __device__ __forceinline__ explicit BackwardBlock(const Backward& p)
+      : p_(p),
+        g_(p.geometry),
+        division_(p.geometry.total_taps(), backward_warps(sizeof(T), out_tiles)),
+        grad_tile_{out_tiles, division_.tile_pixels()},
+        plane_{p.geometry.height, p.geometry.width},
+        at_(Regions::of<T>(p.geometry, grad_tile_, division_.tap_tiles, input_wanted)),
+        part_(division_, grad_tile_),
+        channel_(blockIdx.x % p.geometry.channels),
+        tap_tile_(int(threadIdx.x) / 32 / division_.subsets),
+        subset_(int(threadIdx.x) / 32 - tap_tile_ * division_.subsets),
+        shifts_{{p.geometry, first_tap()}, {p.geometry, first_tap() + 8}} {
+    if (subset_ == 0) write_weights<T, out_tiles>(weights(0), g_, tap_tile_, channel_);
+  }
+
+  __device__ __forceinline__ void run() {
+    const int segment = blockIdx.x / g_.channels;
+    const int64_t all_tiles = int64_t(g_.samples) * p_.tiles;
+    const int end = int(all_tiles * (segment + 1) / p_.segments);
+    if constexpr (input_wanted) clear_sums<T>(at_.sums, plane_);
+    for (int number = int(all_tiles * segment / p_.segments); number < end;) {
+      const int sample = number / p_.tiles, first = number - sample * p_.tiles;
+      const int last = min(p_.tiles, first + end - number);
+      add_sample(sample, first, last);
+      number += last - first;
+    }
+    if (p_.weight_sums == nullptr) return;
+    block_barrier();
+    store_weight_sums<T, out_tiles>(p_, weight_sums_, at_.cells, division_, tap_tile_, subset_, segment, channel_);
+  }
+
+ private:
+  // Within an instruction's fragments.
+  static __device__ __forceinline__ int fragment_row() { return int(threadIdx.x) % 32 / 4; }
+  static __device__ __forceinline__ int fragment_quad() { return int(threadIdx.x) % 4; }
+  __device__ __forceinline__ int first_tap() const { return tap_tile_ * warp_taps + fragment_row(); }
+  __device__ __forceinline__ int first_pixel(int tile) const {
+    return tile * grad_tile_.pixels + subset_ * subset_pixels + fragment_quad() * 4;
+  }
+
+  // Tiles `first` to before `last` of one sample.
+  __device__ __forceinline__ void add_sample(int sample, int first, int last) {
+    copy_grads<T, out_tiles>(at_.raw, p_, part_, sample, first * grad_tile_.pixels);
+    const T* const from[2] = {offsets_of<T>(g_, first_tap(), sample, channel_),
+                              offsets_of<T>(g_, first_tap() + 8, sample, channel_)};
+    T* const to[2] = {gradients_of<T>(p_, first_tap(), sample, channel_),
+                      gradients_of<T>(p_, first_tap() + 8, sample, channel_)};
+    Pixels pixels(g_, first_pixel(first));
+    Offsets<T> offsets[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) offsets[i].load(from[i], min(pixels.first, g_.out_plane() - 4), g_.out_plane());
+
+    block_barrier();
+    const T* input = static_cast<const T*>(g_.input) + (int64_t(sample) * g_.channels + channel_) * g_.plane();
+    build_cells(at_.cells, plane_, [&](int pixel) { return load_element(input + pixel); });
+    const float unit = input_wanted ? choose_unit(sample, first == 0) : 0.0f;
+
+    for (int tile = first; tile < last;) {
+      const int end = input_wanted ? min(last, tile + p_.tiles_a_flush) : last;
+      for (; tile < end; ++tile) {
+        copy_async_wait<0>();
+        block_barrier();
+        write_grads<T, out_tiles>(at_.grads, at_.raw, grad_tile_, part_);
+        block_barrier();
+        if (tile + 1 < last) copy_grads<T, out_tiles>(at_.raw, p_, part_, sample, (tile + 1) * grad_tile_.pixels);
+        add_tile(pixels, offsets, from, to, unit);
+        pixels.advance(grad_tile_.pixels, p_.step_rows, p_.step_columns, g_.out_width);
+      }
+      if constexpr (input_wanted) {
+        block_barrier();
+        flush_sums<T>(p_, at_.sums, sample, channel_);
+      }
+    }
+  }
+
+  // What grad_input's terms are multiples of, inverse; 0 where no finite number is large enough. Kept for
+  // planar_finish() by one block.
+  __device__ __forceinline__ float choose_unit(int sample, bool keep) const {
+    const int exponent = exponent_for(bound_of_arriving<T>(p_, sample, channel_, at_.scratch));
+    if (threadIdx.x == 0 && keep) {
+      const int bits = exponent == not_finite ? not_finite : exponent + FixedSum<T>::extra_bits;
+      global_store(p_.exponents + int64_t(sample) * g_.channels + channel_, bits);
+    }
+    return exponent == not_finite ? 0.0f : power_of_two(exponent);
+  }
+
+  __device__ __forceinline__ void add_tile(const Pixels& pixels, Offsets<T> (&offsets)[2], const T* const (&from)[2],
+                                           T* const (&to)[2], float unit) {
+    float arriving[2][4] = {};
+    find_arriving(arriving);
+    Factors<T, 4> values[2];
+    const int next = min(pixels.first + grad_tile_.pixels, g_.out_plane() - 4);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      add_tap(i, pixels, offsets[i], arriving, values, to[i], unit);
+      offsets[i].load(from[i], next, g_.out_plane());
+      warp_barrier();  // else the compiler starts all taps at once, and runs out of registers
+    }
+    add_to_weight_sums(values);
+  }
+
+  // (9)
+  __device__ __forceinline__ void find_arriving(float (&arriving)[2][4]) const {
+    const int pitch = grad_tile_.arriving_pitch();
+    const uint32_t at = at_.grads + (fragment_quad() * pitch + subset_ * subset_pixels + fragment_row() * 2) * 8;
+#pragma unroll
+    for (int out_tile = 0; out_tile < out_tiles; ++out_tile) {
+      Factors<T, 2> grads[2];
+      load_factors<T>(grads, at + out_tile * 4 * pitch * 8, low_parts());
+      const auto w = load_four<T>(weights(out_tile) + threadIdx.x % 32 * uint32_t(sizeof(Factors<T, 4>)));
+#pragma unroll
+      for (int j = 0; j < 2; ++j) multiply_add<T>(arriving[j], w, grads[j]);
+    }
+  }
+
+  // (10) and (12) at one tap, and the samples' values.
+  __device__ __forceinline__ void add_tap(int i, const Pixels& pixels, const Offsets<T>& offsets,
+                                          const float (&arriving)[2][4], Factors<T, 4> (&values)[2], T* to,
+                                          float unit) const {
+    const float4 offset_y = Quad<T>::widen(offsets.y), offset_x = Quad<T>::widen(offsets.x);
+    float by_y[4], by_x[4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const int e = column_of(k), j = product_of(k);
+      const Coordinate y =
+          locate_sample<T>(element_of(offset_y, k), pixels.row + shifts_[i].y, 0, plane_.outside_row());
+      const Coordinate x =
+          locate_sample<T>(element_of(offset_x, k), pixels.column + shifts_[i].x, k, plane_.outside_column());
+      const uint32_t number = y.cell * plane_.pitch() + x.cell;
+      const Cell<float> cell = load_cell(at_.cells + number * cell_bytes);
+      const float gamma = arriving[j][2 * i + e];
+      by_y[k] = gamma * cell_dy(cell, x.fraction);
+      by_x[k] = gamma * cell_dx(cell, y.fraction);
+      values[j].set(2 * e + i, cell_value(cell, y.fraction, x.fraction));
+      if constexpr (input_wanted) {
+        // The others would all add to the same few sums.
+        const bool touches = y.cell != uint32_t(plane_.outside_row()) && x.cell != uint32_t(plane_.outside_column());
+        if (touches) scatter(number, gamma * unit, y.fraction, x.fraction);
+      }
+    }
+    if (to != nullptr && pixels.first < g_.out_plane()) {
+      using Bits = typename Quad<T>::Bits;
+      global_store_streaming(reinterpret_cast<Bits*>(to + pixels.first),
+                             Quad<T>::narrow(make_float4(by_y[0], by_y[1], by_y[2], by_y[3])));
+      global_store_streaming(reinterpret_cast<Bits*>(to + (pixels.first + g_.out_plane())),
+                             Quad<T>::narrow(make_float4(by_x[0], by_x[1], by_x[2], by_x[3])));
+    }
+  }
+
+  // (7). The pixel above and left of a cell has the cell's number among the sums.
+  __device__ __forceinline__ void scatter(uint32_t number, float terms, float ly, float lx) const {
+    constexpr uint32_t bytes = FixedSum<T>::bytes;
+    const uint32_t top = at_.sums + number * bytes, bottom = top + plane_.pitch() * bytes;
+    const CornerGradients<float> corners = bilinear_scatter(terms, ly, lx);
+    FixedSum<T>::add(top, corners.top_left);
+    FixedSum<T>::add(top + bytes, corners.top_right);
+    FixedSum<T>::add(bottom, corners.bottom_left);
+    FixedSum<T>::add(bottom + bytes, corners.bottom_right);
+  }
+
+  // (11)
+  __device__ __forceinline__ void add_to_weight_sums(const Factors<T, 4> (&values)[2]) {
+    const int pitch = grad_tile_.weight_pitch();
+    const uint32_t at =
+        at_.grads +
+        (grad_tile_.arriving_words() + fragment_row() * pitch + subset_ * subset_pixels + fragment_quad() * 4) * 4;
+#pragma unroll
+    for (int out_tile = 0; out_tile < out_tiles; ++out_tile) {
+      Factors<T, 2> grads[2];
+      load_factors<T>(grads, at + out_tile * 8 * pitch * 4, low_parts());
+#pragma unroll
+      for (int j = 0; j < 2; ++j) multiply_add<T>(weight_sums_[out_tile], values[j], grads[j]);
+    }
+  }
+
+  __device__ __forceinline__ uint32_t weights(int out_tile) const {
+    return at_.weights + (tap_tile_ * out_tiles + out_tile) * 32 * uint32_t(sizeof(Factors<T, 4>));
+  }
+  __device__ __forceinline__ uint32_t low_parts() const { return grad_tile_.words() * 4; }
+
+  const Backward& p_;
+  const Geometry& g_;
+  const Division division_;
+  const GradTile grad_tile_;
+  const CellPlane plane_;
+  const Regions at_;
+  const TilePart part_;
+  const int channel_, tap_tile_, subset_;
+  const Shift shifts_[2];
+  float weight_sums_[out_tiles][4] = {};
+};
+
+template <class T, int out_tiles, bool input_wanted>
+__global__ void __launch_bounds__(backward_warps(sizeof(T), out_tiles) * 32, 1)
+    planar_backward(const __grid_constant__ Backward p) {
+  BackwardBlock<T, out_tiles, input_wanted>(p).run();
+}
+
+// The largest |grad_output| of each sample and output channel, and zeros for the sums of grad_input.
+template <class T>
+__global__ void __launch_bounds__(extrema_threads) planar_extrema(const __grid_constant__ Backward p) {
+  const Geometry& g = p.geometry;
+  const T* from = static_cast<const T*>(p.grad_output) + int64_t(blockIdx.x) * g.out_plane();
+  uint32_t largest = 0;
+  for (int pixel = threadIdx.x; pixel < g.out_plane(); pixel += blockDim.x) {
+    // As integers, so that a NaN is the largest.
+    largest = max(largest, bit_cast<uint32_t>(fabsf(load_element(from + pixel))));
+  }
+  largest = block_maximum(largest, shared_base());
+  if (threadIdx.x == 0) global_store(p.largest + blockIdx.x, bit_cast<float>(largest));
+  const int64_t sums = int64_t(g.samples) * g.channels * g.plane();
+  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < sums; i += int64_t(gridDim.x) * blockDim.x) {
+    global_store(p.input_sums + i, int64_t(0));
+  }
+}
+
+// Turns sums into gradients.
+template <class T>
+__global__ void __launch_bounds__(finish_threads) planar_finish(const __grid_constant__ Backward p) {
+  const Geometry& g = p.geometry;
+  const int64_t first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, step = int64_t(gridDim.x) * blockDim.x;
+  const int64_t pixels = p.grad_input == nullptr ? 0 : int64_t(g.samples) * g.channels * g.plane();
+  for (int64_t i = first; i < pixels; i += step) {
+    const int exponent = global_load(p.exponents + i / g.plane());
+    const double sum = double(global_load(p.input_sums + i));
+    const float value = exponent == not_finite ? bit_cast<float>(0x7fc00000u) : float(ldexp(sum, -exponent));
+    store_element(static_cast<T*>(p.grad_input) + i, value);
+  }
+  const int rows = tap_tiles_of(g.total_taps()) * warp_taps, columns = p.out_tiles * 8;
+  const int64_t weights = p.grad_weight == nullptr ? 0 : int64_t(g.total_taps()) * g.channels * g.out_channels;
+  for (int64_t i = first; i < weights; i += step) {  // [D, C_out, C, Kh*Kw]
+    const int tap = int(i % g.taps()), channel = int(i / g.taps() % g.channels);
+    const int q = int(i / g.taps() / g.channels % g.out_channels);
+    const int branch = int(i / g.taps() / g.channels / g.out_channels);
+    float sum = 0;
+    for (int segment = 0; segment < p.segments; ++segment) {
+      const int64_t block = int64_t(segment) * g.channels + channel;
+      sum += global_load(p.weight_sums + (block * rows + tap * g.branches + branch) * columns + q);
+    }
+    store_element(static_cast<T*>(p.grad_weight) + i, g.scale * sum);
+  }
+}
+
+template <class T, bool input_wanted>
+void (*kernel_for(int out_tiles))(Backward) {
+  return out_tiles == 3 ? planar_backward<T, 3, input_wanted> : planar_backward<T, 4, input_wanted>;
+}
+
+template <class T>
+void run(const Problem& problem, const BackwardPlan& plan, const Backward& params, Stream stream) {
+  const Wanted& wanted = plan.wanted;
+  if (!wanted.input && !wanted.sampling && !wanted.weight) return;
+  if (wanted.input) {
+    launch(planar_extrema<T>, dim3(unsigned(problem.samples * problem.out_channels)), dim3(extrema_threads),
+           extrema_threads / 32 * 4, stream, params);
+  }
+  const int out_tiles = out_tiles_of(problem);
+  launch(wanted.input ? kernel_for<T, true>(out_tiles) : kernel_for<T, false>(out_tiles),
+         dim3(unsigned(plan.segments * problem.channels)), dim3(plan.warps * 32), plan.shared_bytes, stream, params);
+  if (plan.finish_blocks > 0) {
+    launch(planar_finish<T>, dim3(unsigned(plan.finish_blocks)), dim3(finish_threads), 0, stream, params);
+  }
+}
+
+}  // namespace
+
+void backward(const Problem& problem, const Gradients& gradients, const BackwardPlan& plan, void* workspace,
+              Stream stream) {
+  const BackwardWorkspace parts(problem, plan, workspace);
+  Backward params{};
+  params.geometry = geometry_of(problem);
+  params.grad_output = gradients.grad_output;
+  params.grad_input = gradients.input;
+  params.grad_weight = gradients.weight;
+  params.out_tiles = out_tiles_of(problem);
+  params.tiles = int(plan.tiles);
+  params.segments = int(plan.segments);
+  params.step_rows = int(plan.tile_pixels / problem.out_width);
+  params.step_columns = int(plan.tile_pixels % problem.out_width);
+  params.tiles_a_flush = int(most_terms / (plan.tile_pixels * problem.total_taps()));
+  params.largest = parts.largest;
+  params.input_sums = parts.input_sums;
+  params.exponents = parts.exponents;
+  params.weight_sums = plan.wanted.weight ? parts.weight_sums : nullptr;
+  for (int64_t d = 0; d < problem.branch_count; ++d) params.grad_offset[d] = gradients.branches[d].offset;
+  if (problem.dtype == DType::float32) return run<float>(problem, plan, params, stream);
+  if (problem.dtype == DType::float16) return run<Half>(problem, plan, params, stream);
+  run<BFloat16>(problem, plan, params, stream);
+}
+
+}  // namespace deformwarp::cuda::planar

@@ -1,0 +1,25 @@
+// The planar forward's launch: what a block does, and what it is given.
+#pragma once
+
+#include "planar_problem.h"
+
+namespace deformwarp::cuda::planar {
+
+// A unit is what a warp computes at a time: 32 pixels, and of eight taps two a thread. Two units share their weights.
+constexpr int unit_pixels = 32, units = 2, warp_pixels = unit_pixels * units, step_taps = 8;
+// With 128 registers a thread.
+constexpr int max_threads = 512;
+constexpr int add_up_threads = 256;
+
+DEFORMWARP_HOST_DEVICE constexpr int steps_of(int taps) { return (taps + step_taps - 1) / step_taps; }
+
+struct Forward {
+  Geometry geometry;
+  const void* bias;  // [C_out] or null
+  void* output;      // [N, C_out, Ho, Wo]
+  float* partial;    // [parts, N, C_out, Ho, Wo]: sums of some channels each; null where one part has them all
+  int tiles;         // of a sample's pixels, a block each
+  int parts, part_channels;
+};
+
+}  // namespace deformwarp::cuda::planar

@@ -1,0 +1,131 @@
+"""The planar CUDA kernels, run on the CPU: borders, wild offsets, and sums that many terms enter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import emulated_operators
+import pytest
+import torch
+from emulated_operators import emulated_kernels, emulator
+from emulator import DEVICES
+from problems import BY_NAME, Case, Problem, assert_within, expectations, forward_and_gradients, problem_of
+
+import deformwarp
+
+reason = emulated_operators.why_not_here()
+pytestmark = pytest.mark.skipif(reason is not None, reason=str(reason))
+
+HEIGHT, WIDTH = 6, 8
+WILD = (1e4, -1e4, 2.0**31, -(2.0**31), 3e38, -3e38, math.inf, -math.inf, math.nan)
+dtypes = pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.bfloat16], ids=lambda dtype: str(dtype).removeprefix("torch.")
+)
+
+
+@pytest.fixture(autouse=True)
+def emulation() -> Iterator[None]:
+    with emulated_kernels():
+        yield
+
+
+def around(size: int) -> list[float]:
+    """Positions on, and on both sides of, every border and pixel of an axis."""
+    return [n + step for n in (-2, -1, 0, 1, size - 1, size, size + 1) for step in (-0.25, 0.0, 0.25)]
+
+
+def sampled_at(positions: list[tuple[float, float]], dtype: torch.dtype) -> Problem:
+    """One sample for every position; all its pixels are sampled there."""
+    case = Case("point", 2, 3, (HEIGHT, WIDTH), len(positions), (1, 1))
+    problem = problem_of(case, dtype).map(lambda tensor: tensor.detach())
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    at = torch.tensor(positions, dtype=torch.float64)[:, :, None, None] - torch.stack([rows, columns])
+    problem.offsets = [at.to(dtype).repeat(1, 2, 1, 1)]
+    return problem
+
+
+def assert_like_the_reference(problem: Problem, dtype: torch.dtype) -> None:
+    with deformwarp.use_backend("reference"):
+        expected = forward_and_gradients(problem)
+    for name, tensor in forward_and_gradients(problem).items():
+        bound = 32 * torch.finfo(dtype).eps * max(1.0, expected[name].abs().max().item())
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=bound)
+
+
+@dtypes
+@pytest.mark.parametrize("axis", ["y", "x"])
+def test_borders(axis: str, dtype: torch.dtype) -> None:
+    if axis == "y":
+        positions = [(y, x) for y in around(HEIGHT) for x in (-1.0, 2.5)]
+    else:
+        positions = [(y, x) for x in around(WIDTH) for y in (-1.0, 2.5)]
+    assert_like_the_reference(sampled_at(positions, dtype), dtype)
+
+
+def test_a_float32_position_is_rounded_before_its_cell_is_chosen() -> None:
+    below = -(2.0**-27)  # too small to be told from an integer that it is added to
+    assert_like_the_reference(sampled_at([(y + below, 3 + below) for y in range(4)], torch.float32), torch.float32)
+
+
+@dtypes
+@pytest.mark.parametrize("axis", [0, 1], ids=["y", "x"])
+def test_wild_offsets_sample_nothing(axis: int, dtype: torch.dtype) -> None:
+    inside = [2.5, 2.5]
+    positions = [tuple(value if a == axis else inside[a] for a in (0, 1)) for value in WILD]
+    problem = sampled_at(positions, dtype)  # type: ignore[arg-type]
+    for name, tensor in forward_and_gradients(problem).items():
+        assert not tensor.any(), name
+
+
+def test_sums_of_the_inputs_gradient_are_emptied_before_they_overflow() -> None:
+    # One block, and every sample at one pixel: more terms than an integer of 32 bits has room for.
+    case = Case("one_pixel_of_all", 1, 1, (24, 24), 1, (5, 5), dilations=((1, 1),) * 5)
+    problem = problem_of(case, torch.float32).map(torch.ones_like)
+    rows, columns = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
+    taps = [torch.stack([3 - rows - i + 2, 4 - columns - j + 2]) for i in range(5) for j in range(5)]
+    problem.offsets = [torch.cat(taps)[None] for _ in case.dilations]
+    for dtype in (torch.float32, torch.bfloat16):
+        with emulator().device(replace(DEVICES[90], multiprocessors=1)):
+            gradient = forward_and_gradients(problem.to(dtype), wanted=["input"])["input"]
+        expected = torch.zeros_like(gradient)
+        expected[0, 0, 3, 4] = 125 * 24 * 24
+        torch.testing.assert_close(gradient, expected, rtol=torch.finfo(dtype).eps, atol=0)
+
+
+@dtypes
+@pytest.mark.parametrize("multiprocessors", [1, 40], ids=["one_block_for_all", "a_block_for_some"])
+def test_however_the_work_is_cut(multiprocessors: int, dtype: torch.dtype) -> None:
+    case = BY_NAME["rows_of_whole_quads"]
+    with emulator().device(replace(DEVICES[90], multiprocessors=multiprocessors)):
+        results = forward_and_gradients(problem_of(case, dtype))
+    assert_within(results, expectations(case, dtype), dtype)
+
+
+@dtypes
+def test_each_gradient_alone(dtype: torch.dtype) -> None:
+    problem = problem_of(BY_NAME["rows_of_whole_quads"], dtype)
+    together = forward_and_gradients(problem)
+    for name in ("input", "weight", "offsets[1]"):
+        alone = forward_and_gradients(problem, wanted=[name])[name]
+        assert torch.equal(alone, together[name]), name
+
+
+def test_views_at_odd_addresses_are_taken_by_the_general_kernels() -> None:
+    problem = problem_of(BY_NAME["rows_of_whole_quads"], torch.float32)
+    expected = expectations(BY_NAME["rows_of_whole_quads"], torch.float32)
+    shifted = torch.empty(problem.offsets[0].numel() + 1)[1:].view_as(problem.offsets[0])
+    problem.offsets[0] = shifted.copy_(problem.offsets[0])
+    assert_within(forward_and_gradients(problem), expected, torch.float32)
+
+
+@dtypes
+@pytest.mark.parametrize("value", [torch.inf, torch.nan], ids=["inf", "nan"])
+def test_without_a_finite_bound_a_samples_gradient_by_the_input_is_nan(value: float, dtype: torch.dtype) -> None:
+    problem = problem_of(BY_NAME["rows_of_whole_quads"], dtype).map(torch.clone)
+    clean = forward_and_gradients(problem, wanted=["input"])["input"]
+    problem.grad_output[1, 2, 1, 0] = value
+    gradient = forward_and_gradients(problem, wanted=["input"])["input"]
+    assert gradient[1].isnan().all()
+    assert torch.equal(gradient[[0, 2]], clean[[0, 2]])
