@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo_output
+SECONDS_TO_FUZZ ?= 600
 # What to install as PyTorch, for example TORCH="torch==2.13.0 torchvision".
 TORCH ?= torch torchvision
 
@@ -11,7 +12,7 @@ native := setup.py CMakeLists.txt $(shell find csrc -type f)
 kernels := $(shell find csrc tests/cuda_emulation -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format build bench gpu-check clean distclean
+.PHONY: help demo test lint format build bench fuzz gpu-check clean distclean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +58,9 @@ bench: $(VENV)/.package  ## Run the benchmark
 gpu-check: OUT = gpu_check_output
 gpu-check:  ## On a machine with a GPU: build, test, sanitize, measure and profile into OUT, within ten minutes
 	$(PYTHON) -m benchmarks.gpu_check --out $(OUT)
+
+fuzz: $(VENV)/.package  ## Random problems under sanitizers: make fuzz SECONDS_TO_FUZZ=3600
+	cd tests && ../$(bin)/python -m fuzz --sanitize --seconds $(SECONDS_TO_FUZZ) --first $$(date +%s)
 
 clean:  ## Remove what was built; keep the virtual environment
 	rm -rf build dist *.egg-info deformwarp/_C*.so $(VENV)/.package $(OUT)

@@ -18,6 +18,10 @@ DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 # Kernels multiply rows by a plane's pitch in 16 bits: a margin of four pixels must fit beside the image.
 LARGEST_SIDE = 32_000
 
+# Of strides, dilations and paddings: the integer part of a position stays exact in float32 (formula 2), and no product
+# of them leaves 64 bits.
+LARGEST_STEP = 1_000_000
+
 
 def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
     """Number of output positions along one axis (docs/mathematics.md, formula 1).
@@ -196,10 +200,16 @@ def _masks(p: Problem) -> list[tuple[str, Tensor]]:
 
 def _values(argument: str, single_name: str, least: int, values: Callable[[Problem], Sequence[int]]) -> Rule:
     def broken(p: Problem) -> Iterator[str]:
-        if _any_below(values(p), least):
-            yield _expected(single_name if p.single else argument, list(values(p)), f"at least {least}", "value")
+        if _any_below(values(p), least) or any(value > LARGEST_STEP for value in values(p)):
+            should = f"at least {least} and at most {LARGEST_STEP}"
+            yield _expected(single_name if p.single else argument, list(values(p)), should, "value")
 
     return Rule(f"{argument}.value", broken)
+
+
+def _stride_length(p: Problem) -> Iterator[str]:
+    if len(p.stride) != 2:
+        yield _expected("stride", len(p.stride), "2", "length")
 
 
 def _pairs(argument: str, values: Callable[[Problem], Sequence[int]]) -> Rule:
@@ -309,6 +319,7 @@ RULES = (
     Rule("weight.size", _weight_size),
     Rule("weight.channels", _weight_channels),
     Rule("weight.groups", _weight_groups),
+    Rule("stride.length", _stride_length),
     _values("stride", "stride", 1, lambda p: p.stride),
     _pairs("dilations", lambda p: p.dilation),
     _values("dilations", "dilation", 1, lambda p: p.dilation),

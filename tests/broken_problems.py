@@ -89,11 +89,15 @@ BROKEN = (
     Broken(
         "weight.groups", _set("weight", _shape(2, 5, 2, 3, 3)), "weight", "[2, 5, 2, 3, 3]", "multiple of groups = 2"
     ),
+    Broken("stride.length", _set("stride", [1]), "stride", "1", "2"),
     Broken("stride.value", _set("stride", [1, 0]), "stride", "[1, 0]", "at least 1"),
+    Broken("stride.value", _set("stride", [1_000_001, 1]), "stride", "[1000001, 1]", "at most 1000000"),
     Broken("dilations.length", _set("dilation", [1, 1, 2, 2, 3, 3]), "dilations", "3", "2"),
     Broken("dilations.value", _set("dilation", [1, 1, 0, 2]), "dilation", "[1, 1, 0, 2]", "at least 1"),
+    Broken("dilations.value", _set("dilation", [1, 1, 1 << 62, 2]), "dilation", str(1 << 62), "at most 1000000"),
     Broken("padding.length", _set("padding", [1, 1]), "padding", "1", "2"),
     Broken("padding.value", _set("padding", [1, -1, 2, 2]), "padding", "[1, -1, 2, 2]", "at least 0"),
+    Broken("padding.value", _set("padding", [1, 1, 2, 1 << 62]), "padding", str(1 << 62), "at most 1000000"),
     Broken(
         "output.size",
         _set("dilation", [1, 1, 9, 9]),

@@ -94,7 +94,8 @@ def test_the_arguments_that_are_broken_are_valid_before() -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    [broken for broken in BROKEN if not broken.rule.startswith("grad_output")],
+    # What is no pair is refused before, by its type.
+    [b for b in BROKEN if not b.rule.startswith("grad_output") and b.rule != "stride.length"],
     ids=lambda broken: f"{broken.rule}-{broken.had}",
 )
 @pytest.mark.usefixtures("backend")

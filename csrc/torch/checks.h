@@ -30,9 +30,12 @@ inline void require(bool holds, const char* rule) {
   if (!holds) throw std::invalid_argument(std::string("deformwarp: broken rule ") + rule);
 }
 
-inline bool all_at_least(const std::vector<int64_t>& values, int64_t least) {
+// Of strides, dilations and paddings: no product of them leaves 64 bits.
+constexpr int64_t largest_step = 1000000;
+
+inline bool all_between(int64_t least, const std::vector<int64_t>& values) {
   for (const int64_t value : values) {
-    if (value < least) return false;
+    if (value < least || value > largest_step) return false;
   }
   return true;
 }
@@ -73,11 +76,12 @@ inline void check(const Arguments& a) {
   const int64_t groups = a.input.size(1) / a.weight.size(2);
   require(a.weight.size(1) % groups == 0, "weight.groups");
 
-  require(a.stride.size() == 2 && all_at_least(a.stride, 1), "stride.value");
+  require(a.stride.size() == 2, "stride.length");
+  require(all_between(1, a.stride), "stride.value");
   require(int64_t(a.dilation.size()) == 2 * branches, "dilations.length");
-  require(all_at_least(a.dilation, 1), "dilations.value");
+  require(all_between(1, a.dilation), "dilations.value");
   require(int64_t(a.padding.size()) == 2 * branches, "padding.length");
-  require(all_at_least(a.padding, 0), "padding.value");
+  require(all_between(0, a.padding), "padding.value");
 
   const auto out_size = [&](int64_t d, int64_t axis) {
     return output_size(a.input.size(2 + axis), a.weight.size(3 + axis), a.stride[axis], a.padding[2 * d + axis],
