@@ -47,12 +47,11 @@ class Settings:
 def _admit(peer: Peer, workload: Workload, mode: Mode, inputs: Inputs, gate: Gate) -> tuple[Measurement, Warp | None]:
     """The peer's line in the table, and how to run it if its numbers are right."""
     line = Measurement(peer.name, peer.label)
-    with inputs.input.device:
-        line.note = peer.can_run(workload)
-        if line.note is not None:
-            return line, None
     try:
         with inputs.input.device:
+            line.note = peer.can_run(workload)
+            if line.note is not None:
+                return line, None
             warp = peer.make(workload)
         line.error = gate.check(peer, warp, inputs, mode)
     except WrongResultError as error:
