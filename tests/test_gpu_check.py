@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.cuda_figures.prediction import problem_of
 from benchmarks.gpu_check import __main__ as gpu_check
 from benchmarks.gpu_check import plan, profiled, sanitized
 from benchmarks.gpu_check.steps import Ended, Log, Status, Step, run_steps
 from benchmarks.workloads import shrunk
+from deformwarp.native import cuda_plan
 
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
@@ -144,6 +146,11 @@ def test_the_steps_fit_ten_minutes_and_one_never_takes_all(tmp_path: Path) -> No
 def test_the_sanitizers_problems_run_twice_to_the_same_bits() -> None:
     for workload in sanitized.WORKLOADS:
         assert sanitized.largest_error(workload, "cpu") == 0
+
+
+def test_the_sanitizers_problems_take_both_paths() -> None:
+    plans = [cuda_plan(problem_of(workload)) for workload in sanitized.WORKLOADS]
+    assert {plan.path for plan in plans} == {"general", "planar"}
 
 
 def test_a_wrong_result_fails_the_sanitizers_script(monkeypatch: pytest.MonkeyPatch) -> None:

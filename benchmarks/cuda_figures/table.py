@@ -77,20 +77,22 @@ def loops_of(turns: dict[str, Turn], architecture: int) -> list[Loop]:
     ]
 
 
-def collect(library: Path) -> Figures:
-    """Everything about a library; takes a minute."""
-    resources = compiled.resources(library)
-    built = {one.architecture for one in resources}
-    turns = {
-        architecture: turns_of(library, resources, architecture) for architecture in LOOPS_ON if architecture in built
-    }
+def collect(libraries: Sequence[Path]) -> Figures:
+    """Everything about a library, or the object files of one build; takes a minute."""
+    resources: list[Resources] = []
+    turns: dict[int, dict[str, Turn]] = {architecture: {} for architecture in LOOPS_ON}
+    for library in libraries:
+        of_it = compiled.resources(library)
+        resources += of_it
+        for architecture in LOOPS_ON:
+            turns[architecture] |= turns_of(library, of_it, architecture)
     found = {offsets: conflicts(offsets) for offsets in OFFSETS}
     return Figures(
         compiled.nvcc_version(),
-        resources,
-        [loop for architecture, of_it in turns.items() for loop in loops_of(of_it, architecture)],
+        sorted(resources, key=lambda one: (one.kernel, one.architecture)),
+        [loop for architecture in LOOPS_ON for loop in loops_of(turns[architecture], architecture)],
         found,
-        predictions(turns.get(90, {}), found),
+        predictions(turns[90], found),
     )
 
 
