@@ -12,7 +12,7 @@ native := setup.py CMakeLists.txt $(shell find csrc -type f)
 kernels := $(shell find csrc tests/cuda_emulation -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format build bench fuzz gpu-check clean distclean
+.PHONY: help demo test lint format build bench docs fuzz gpu-check clean distclean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ bench: $(VENV)/.package  ## Run the benchmark
 gpu-check: OUT = gpu_check_output
 gpu-check:  ## On a machine with a GPU: build, test, sanitize, measure and profile into OUT, within ten minutes
 	$(PYTHON) -m benchmarks.gpu_check --out $(OUT)
+
+docs: $(VENV)/.package  ## The documentation site, into build/docs
+	$(bin)/python -m sphinx --fail-on-warning docs build/docs
+	@echo "Open $(abspath build/docs/index.html)"
 
 fuzz: $(VENV)/.package  ## Random problems under sanitizers: make fuzz SECONDS_TO_FUZZ=3600
 	cd tests && ../$(bin)/python -m fuzz --sanitize --seconds $(SECONDS_TO_FUZZ) --first $$(date +%s)

@@ -103,12 +103,12 @@ class FusedDeformWarp(nn.Module):
 
     @property
     def offset_channels(self) -> int:
-        """2*G*Kh*Kw: channels of each offset tensor."""
+        """Channels of each offset tensor, 2*G*Kh*Kw."""
         return 2 * self.mask_channels
 
     @property
     def mask_channels(self) -> int:
-        """G*Kh*Kw: channels of each mask tensor."""
+        """Channels of each mask tensor, G*Kh*Kw."""
         return self.offset_groups * self.kernel_size[0] * self.kernel_size[1]
 
     def forward(

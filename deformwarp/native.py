@@ -49,7 +49,7 @@ def use_isa(name: str) -> Iterator[None]:
     """Within the block, all threads of the process use the CPU kernels of one instruction set.
 
     Args:
-        name: one of :func:`available_isas`.
+        name: one of :func:`deformwarp.native.available_isas`.
 
     Raises:
         ValueError: the instruction set is not in the library or does not run on this processor.

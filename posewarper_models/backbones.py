@@ -98,7 +98,8 @@ def build_backbone(
             pyramid), or a module that maps images [N, 3, H, W] to heatmaps [N, J, h, w], which is used as it is.
         num_joints: J.
         pretrained: whether timm fetches weights trained on ImageNet; needs a network connection.
-        settings: further arguments of :class:`HighResolutionHeatmaps` or :class:`PyramidHeatmaps`.
+        settings: further arguments of :class:`posewarper_models.backbones.HighResolutionHeatmaps` or
+            :class:`posewarper_models.backbones.PyramidHeatmaps`.
 
     Raises:
         ValueError: timm does not know the name, or it has no features at stride 4.

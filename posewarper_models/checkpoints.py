@@ -135,7 +135,7 @@ def load_checkpoint(
         dilations: of somebody else's file, where they are not the paper's (3, 6, 12, 18, 24).
 
     Returns:
-        The model and the report: which keys were taken, missing or left over.
+        The model, and a report which says what keys were taken, missing or left over.
 
     Raises:
         CheckpointError: the file is missing, truncated, or of no kind that is known here.
