@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from deformwarp.backends import use_backend
 from deformwarp.functional import deform_conv2d, fused_deform_warp
-from deformwarp.fuse import FusionReport, fuse_deform_convs
+from deformwarp.fuse import FusionReport, fuse_deform_convs, unfuse
 from deformwarp.modules import DeformConv2d, FusedDeformWarp
 from deformwarp.native import use_isa
 from deformwarp.tuning import tune
@@ -20,6 +20,7 @@ __all__ = [
     "fuse_deform_convs",
     "fused_deform_warp",
     "tune",
+    "unfuse",
     "use_backend",
     "use_isa",
 ]

@@ -9,11 +9,14 @@ from torch import nn
 
 from deformwarp import rules
 from deformwarp.deform_convs import describe_deform_conv, is_deform_conv
+from deformwarp.fuse.mmpose import fuse_neck, is_neck
+from deformwarp.fuse.replay import be_as_before
 from deformwarp.fuse.report import FusedSum, FusionReport, Skipped
-from deformwarp.fuse.rewriting import fuse_sums, holders
+from deformwarp.fuse.rewriting import fuse_sums, holders, join
+from deformwarp.fuse.undo import Past, filled, shell_of
 from deformwarp.modules import DeformConv2d
 
-__all__ = ["FusedSum", "FusionReport", "Skipped", "fuse_deform_convs"]
+__all__ = ["FusedSum", "FusionReport", "Skipped", "fuse_deform_convs", "unfuse"]
 
 
 def fuse_deform_convs(model: nn.Module) -> FusionReport:
@@ -23,14 +26,16 @@ def fuse_deform_convs(model: nn.Module) -> FusionReport:
        (``+``, ``+=``, ``sum``, ``torch.add``, ``torch.stack(...).sum(0)`` or ``.mean(0)``, also times or over a
        constant), their calls become one call of one :class:`deformwarp.FusedDeformWarp`, a new child of that module;
        the convolutions leave it. The new layer holds copies, in the same dtype, on the same device and with the same
-       ``requires_grad``: make the optimiser afterwards, and load state dicts before.
-       The module stays the same object, of a subclass of its class whose forward was traced by ``torch.fx``. What
+       ``requires_grad``: make the optimiser afterwards. State dicts keep the convolutions' keys, to save and to load.
+       The module stays the same object, of a subclass of its class whose forward was traced by ``torch.fx``; MMPose's
+       ``PoseWarperNeck`` keeps its forward. What
        tracing would freeze (a forward that depends on ``training``, on optional arguments or on values, that makes
        tensors, sets attributes or switches gradients or autocast) is not fused.
     2. *Replace.* Every other one of torchvision or mmcv is replaced by :class:`deformwarp.DeformConv2d` with the very
        same ``Parameter`` objects: optimisers keep working, state dicts keep their keys.
 
     A convolution with hooks, a parametrised weight or a forward of its own stays as it is; the report says why.
+    :func:`unfuse` undoes all of it.
 
     Args:
         model: any module.
@@ -58,13 +63,17 @@ def fuse_deform_convs(model: nn.Module) -> FusionReport:
     True
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model: is a {type(model).__name__}, but should be a torch.nn.Module")
+        raise TypeError(
+            f"model: is a {type(model).__name__}, but should be a torch.nn.Module; "
+            "a list of convolutions becomes a layer by FusedDeformWarp.from_deform_convs"
+        )
     report = FusionReport()
     names = {name: module for name, module in model.named_modules() if is_deform_conv(module)}
     refused = {name: reason for name, conv in names.items() if (reason := _why_not_ours(model, name)) is not None}
     usable = {name: conv for name, conv in names.items() if name not in refused}
     for owner, convs in _by_owner(model, usable).items():
-        fuse_sums(model, owner, convs, report)
+        fuse = fuse_neck if is_neck(model.get_submodule(owner)) else fuse_sums
+        fuse(model, owner, convs, report)
     report.skipped += [Skipped(name, f"left as it is: {reason}") for name, reason in refused.items()]
     gone = {name for one in report.fused for name in one.convs}
     for name, conv in usable.items():
@@ -72,6 +81,43 @@ def fuse_deform_convs(model: nn.Module) -> FusionReport:
             _put_everywhere(model, conv, _same_conv(conv, name))
             report.replaced.append(name)
     return report
+
+
+def unfuse(model: nn.Module) -> list[str]:
+    """Undoes :func:`fuse_deform_convs`: the model has its own convolutions again, with the weights of now.
+
+    Fused layers leave the model, so that its optimiser has to be made anew; replaced convolutions keep their very
+    ``Parameter`` objects. A bias that several convolutions shared is shared out: each keeps its own, and an equal part
+    of what their sum has moved by.
+
+    Args:
+        model: any module; one that holds nothing fused or replaced stays as it is.
+
+    Returns:
+        The names of the convolutions that are back.
+
+    Raises:
+        TypeError: ``model`` is not a module.
+
+    >>> from torchvision.ops import DeformConv2d as Theirs
+    >>> model = nn.Sequential(Theirs(4, 4, 3))
+    >>> fuse_deform_convs(model).replaced, unfuse(model), type(model[0]) is Theirs
+    (['0'], ['0'], True)
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: is a {type(model).__name__}, but should be a torch.nn.Module")
+    back = []
+    for name, conv in list(model.named_modules()):
+        if "_deformwarp_shell" in vars(conv):
+            (shell,) = vars(conv)["_deformwarp_shell"]
+            _put_everywhere(model, conv, filled(shell, dict(conv._parameters), conv.training))
+            back.append(name)
+    for name, owner in list(model.named_modules()):
+        past: Past | None = vars(owner).pop("_deformwarp_past", None)
+        if past is not None:
+            back += [join(name, conv) for conv in past.restore(owner)]
+            be_as_before(owner)
+    return back
 
 
 _HOOKS = (
@@ -122,6 +168,7 @@ def _same_conv(conv: nn.Module, name: str) -> DeformConv2d:
         )
     ours._parameters["weight"], ours._parameters["bias"] = conv._parameters["weight"], conv._parameters.get("bias")
     ours.training = conv.training
+    vars(ours)["_deformwarp_shell"] = (shell_of(conv),)  # a tuple, for a module would become a child
     return ours
 
 

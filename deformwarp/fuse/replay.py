@@ -11,13 +11,30 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from deformwarp.fuse.undo import Fused
+
 
 def run_graph(owner: nn.Module, graph: fx.Graph) -> None:
+    """From now on the module's forward runs the graph; it keeps the state dicts of before."""
     for node in graph.nodes:
         node.type = None  # annotations would have to be pickled with the source
     code = graph.python_code("self")
-    base = getattr(type(owner), "_deformwarp_base", type(owner))
-    owner.__class__ = _class_with_forward(base, code.src, _Names.of(code.globals))
+    owner.__class__ = _fused_class(_base(owner), code.src, _Names.of(code.globals))
+
+
+def keep_forward(owner: nn.Module) -> None:
+    """The module keeps its forward, and the state dicts of before."""
+    owner.__class__ = _fused_class(_base(owner), "", _Names({}, {}))
+
+
+def be_as_before(owner: nn.Module) -> None:
+    """The module has its own class again."""
+    owner.__class__ = _base(owner)
+
+
+def _base(owner: nn.Module) -> type[nn.Module]:
+    base: type[nn.Module] = getattr(type(owner), "_deformwarp_base", type(owner))
+    return base
 
 
 @dataclass(frozen=True)
@@ -37,28 +54,33 @@ class _Names:
         return {"torch": torch, **modules, **self.values}
 
 
-def _class_with_forward(base: type[nn.Module], source: str, names: _Names) -> type[nn.Module]:
+def _fused_class(base: type[nn.Module], source: str, names: _Names) -> type[nn.Module]:
     """A subclass, and not a forward on the instance, because replicas and copies take their class with them."""
-    namespace = names.namespace()
-    filename = f"<deformwarp fused forward of {base.__qualname__}, {hash(source):x}>"
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)  # for tracebacks and compilers
-    exec(compile(source, filename, "exec"), namespace)
 
     def reduce(self: nn.Module, protocol: object) -> tuple[Any, ...]:
         return _rebuild, (base, source, names), base.__reduce_ex__(self, 2)[2]
 
     members = {
-        "forward": namespace["forward"],
         "__reduce_ex__": reduce,
         "__doc__": base.__doc__,
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
         "_deformwarp_base": base,
     }
-    return type(base.__name__, (base,), members)
+    if source:
+        members["forward"] = _forward(base, source, names)
+    return type(base.__name__, (Fused, base), members)
+
+
+def _forward(base: type[nn.Module], source: str, names: _Names) -> Any:
+    namespace = names.namespace()
+    filename = f"<deformwarp fused forward of {base.__qualname__}, {hash(source):x}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)  # for tracebacks and compilers
+    exec(compile(source, filename, "exec"), namespace)
+    return namespace["forward"]
 
 
 def _rebuild(base: type[nn.Module], source: str, names: _Names) -> nn.Module:
     """Copies and unpickles a fused module."""
-    kind = _class_with_forward(base, source, names)
+    kind = _fused_class(base, source, names)
     return kind.__new__(kind)

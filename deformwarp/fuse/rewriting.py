@@ -18,6 +18,7 @@ from deformwarp.fuse.replay import run_graph
 from deformwarp.fuse.report import FusedSum, FusionReport, Skipped
 from deformwarp.fuse.sums import Addend, Sum, sums_in
 from deformwarp.fuse.tracing import TraceError, trace
+from deformwarp.fuse.undo import Fusion, past_of, set_submodule, shell_of
 from deformwarp.modules import FusedDeformWarp
 
 
@@ -43,6 +44,10 @@ class _Call:
     mask: fx.Node | None
 
     @property
+    def name(self) -> str:
+        return str(self.node.target)
+
+    @property
     def like(self) -> tuple[Any, ...]:
         """What calls must have in common to become one."""
         spec = self.spec
@@ -57,12 +62,19 @@ class _Call:
         values = list(forward.bind(None, *node.args, **node.kwargs).arguments.values())[1:]
         mask = values[2] if len(values) > 2 else None
         spec = describe_deform_conv(conv, str(node.target))
-        return _Call(node, conv, spec, addend.factor, values[0], values[1], mask)
+        return _Call(node, conv, spec, addend.factor, _any_layout(values[0]), values[1], mask)
 
 
-def _why_unsharable(model: nn.Module, conv: nn.Module, calls: int) -> str | None:
+def _any_layout(node: Any) -> Any:
+    """What ``node.contiguous()`` was called on: the fused layer takes any layout."""
+    while isinstance(node, fx.Node) and node.op == "call_method" and node.target == "contiguous":
+        node = node.args[0]
+    return node
+
+
+def _why_unsharable(model: nn.Module, conv: nn.Module) -> str | None:
     """Why a convolution cannot give up its weights to a fused layer, or None."""
-    if calls > 1 or len(holders(model, conv)) > 1:
+    if len(holders(model, conv)) > 1:
         return "it is used more than once"
     uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     if any(uses[id(parameter)] > 1 for parameter in conv.parameters()):
@@ -84,6 +96,27 @@ def _groups(calls: Sequence[_Call]) -> list[list[_Call]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
+_Key = tuple[tuple[str, ...], float]
+
+
+def _key(group: Sequence[_Call]) -> _Key:
+    """The layer that a group of calls becomes: the same convolutions, called together again, are the same layer."""
+    return tuple(call.name for call in group), group[0].factor
+
+
+def _called_otherwise(groups: Sequence[Sequence[_Call]], calls_of: Counter[str]) -> set[str]:
+    """The convolutions that are not always called together with the same others."""
+    keys: dict[str, list[_Key]] = defaultdict(list)
+    for group in groups:
+        for call in group:
+            keys[call.name].append(_key(group))
+    return {
+        name
+        for name, used in keys.items()
+        if len(used) != calls_of[name] or len(set(used)) > 1 or len(set(used[0][0])) < len(used[0][0])
+    }
+
+
 def _free_name(owner: nn.Module) -> str:
     names = (f"fused_deform_warp{'' if n == 1 else f'_{n}'}" for n in count(1))
     return next(name for name in names if not hasattr(owner, name))
@@ -98,18 +131,16 @@ def _layer_of(group: Sequence[_Call]) -> FusedDeformWarp:
     return layer
 
 
-def _rewrite(owner: nn.Module, found: Sum, groups: Sequence[Sequence[_Call]]) -> list[str]:
-    """One call of one new layer for each group, added up with what else the sum holds; returns the layers' names."""
-    graph, names = found.root.graph, []
+def _rewrite(found: Sum, groups: Sequence[Sequence[_Call]], layers: dict[_Key, str]) -> None:
+    """One call of the layer of each group, added up with what else the sum holds."""
+    graph = found.root.graph
     fused = {call.node for group in groups for call in group}
     with graph.inserting_before(found.root):
         parts = []
         for group in groups:
-            names.append(_free_name(owner))
-            owner.add_module(names[-1], _layer_of(group))
             masks = None if group[0].mask is None else [call.mask for call in group]
             arguments = (group[0].input, [call.offset for call in group], masks)
-            parts.append(graph.call_module(names[-1], arguments if masks else arguments[:2]))
+            parts.append(graph.call_module(layers[_key(group)], arguments if masks else arguments[:2]))
         for addend in found.addends:
             if addend.node not in fused:
                 scaled = addend.factor != 1
@@ -120,7 +151,48 @@ def _rewrite(owner: nn.Module, found: Sum, groups: Sequence[Sequence[_Call]]) ->
     found.root.replace_all_uses_with(total)
     for node in [*found.inner, *found.zeros, *fused]:
         graph.erase_node(node)
-    return names
+
+
+def _candidates(
+    model: nn.Module, owner: nn.Module, graph: fx.Graph, convs: dict[str, nn.Module], left: dict[str, str]
+) -> list[tuple[Sum, list[list[_Call]]]]:
+    """The sums in a graph, last first, and the calls in each that can become one; ``left`` says what cannot."""
+    result = []
+    for found in sums_in(graph):
+        calls = []
+        for addend in found.addends:
+            name = str(addend.node.target)
+            if addend.node.op != "call_module" or name not in convs:
+                continue
+            reason = _why_unsharable(model, convs[name])
+            if len(addend.node.users) > 1:
+                reason = "its result is used outside the sum, too"
+            if reason is None:
+                calls.append(_Call.of(addend, convs[name]))
+            else:
+                left[name] = reason
+        groups = _groups(calls)
+        foreign = set(found.changed) - {call.node for call in calls}
+        if groups and (foreign or _mutated_between(owner, [call for group in groups for call in group], found)):
+            left.update({call.name: "a tensor is changed in place within or before the sum" for call in calls})
+        elif groups:
+            result.append((found, groups))
+    return result
+
+
+def fuse_together(owner: nn.Module, convs: dict[str, nn.Module], layer: str, made: FusedDeformWarp) -> None:
+    """Puts a layer in the place of convolutions, and remembers them."""
+    past = past_of(owner)
+    past.remember_order(owner, tuple(convs))
+    specs = [describe_deform_conv(conv, name) for name, conv in convs.items()]
+    biases = tuple(None if spec.bias is None else spec.bias.detach().clone() for spec in specs)
+    past.fusions.append(Fusion(layer, tuple(convs), tuple(map(shell_of, convs.values())), made.scale, biases))
+    for name in convs:
+        _remove(owner, name)
+    holder = layer.rpartition(".")[0]
+    if holder and holder not in dict(owner.named_modules()):
+        set_submodule(owner, holder, past.lists[holder])
+    set_submodule(owner, layer, made)
 
 
 def fuse_sums(model: nn.Module, owner_name: str, convs: dict[str, nn.Module], report: FusionReport) -> None:
@@ -133,38 +205,27 @@ def fuse_sums(model: nn.Module, owner_name: str, convs: dict[str, nn.Module], re
     except TraceError as error:
         report.skipped.append(Skipped(owner_name, f"not fused: {error}"))
         return
-    calls_of = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     left = dict.fromkeys(convs, "its result is not summed with others of the same input and shape")
-    for found in sums_in(graph):
-        calls = []
-        for addend in found.addends:
-            name = str(addend.node.target)
-            if addend.node.op != "call_module" or name not in convs:
+    candidates = _candidates(model, owner, graph, convs, left)
+    calls_of = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    otherwise = _called_otherwise([group for _, groups in candidates for group in groups], calls_of)
+    left.update(dict.fromkeys(otherwise, "it is used more than once, and not always with the same others"))
+    layers: dict[_Key, str] = {}
+    for found, groups in candidates:
+        groups = [group for group in groups if otherwise.isdisjoint(call.name for call in group)]
+        for group in groups:
+            names, factor = key = _key(group)
+            if key in layers:
                 continue
-            reason = _why_unsharable(model, convs[name], calls_of[name])
-            if len(addend.node.users) > 1:
-                reason = "its result is used outside the sum, too"
-            if reason is None:
-                calls.append(_Call.of(addend, convs[name]))
-            else:
-                left[name] = reason
-        groups = _groups(calls)
-        if not groups:
-            continue
-        foreign = set(found.changed) - {call.node for call in calls}
-        if foreign or _mutated_between(owner, [call for group in groups for call in group], found):
-            left.update(
-                {str(call.node.target): "a tensor is changed in place within or before the sum" for call in calls}
-            )
-            continue
-        members = [tuple(str(call.node.target) for call in group) for group in groups]
-        for layer, group, names in zip(_rewrite(owner, found, groups), groups, members, strict=True):
+            layers[key] = _free_name(owner)
+            fuse_together(owner, {name: convs[name] for name in names}, layers[key], _layer_of(group))
             full = tuple(join(owner_name, name) for name in names)
-            report.fused.append(FusedSum(owner_name, full, join(owner_name, layer), group[0].factor))
+            report.fused.append(FusedSum(owner_name, full, join(owner_name, layers[key]), factor))
             for name in names:
                 del left[name]
-                _remove(owner, name)
-    if len(left) < len(convs):
+        if groups:
+            _rewrite(found, groups, layers)
+    if layers:
         run_graph(owner, graph)
     report.skipped += [Skipped(join(owner_name, name), f"not fused: {reason}") for name, reason in left.items()]
 
