@@ -85,7 +85,7 @@ def export(
     ``torch.onnx.export`` with :func:`translation_table`, which is what to use where its other results are wanted.
 
     Args:
-        model: any module that ``torch.export`` can trace. onnxruntime runs float32 and float64 on the CPU.
+        model: any module that ``torch.export`` can trace, on the CPU. onnxruntime runs float32 and float64 there.
         args: example inputs; sizes are fixed but for ``dynamic_shapes``.
         path: of the file.
         opset_version: of the standard operators, at least 19.

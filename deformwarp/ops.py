@@ -315,6 +315,27 @@ def _transformable_backward(operators: Operators) -> Callable[..., Gradients]:
     return backward
 
 
+# For deformwarp.aoti: a package of AOTInductor cannot pass a list without tensors, as the masks mostly are.
+_unmasked = torch.library.Library("deformwarp", "FRAGMENT")
+_unmasked.define(
+    "warp_unmasked(Tensor input, Tensor[] offsets, Tensor weight, Tensor? bias, "
+    "int[] stride, int[] padding, int[] dilation, float scale) -> Tensor"
+)
+
+
+def _warp_unmasked(input: Tensor, offsets: list[Tensor], *rest: Any) -> Tensor:
+    output: Tensor = torch.ops.deformwarp.warp(input, offsets, [], *rest)
+    return output
+
+
+_unmasked.impl("warp_unmasked", _warp_unmasked, "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake("deformwarp::warp_unmasked")
+def _fake_warp_unmasked(input: Tensor, offsets: list[Tensor], *rest: Any) -> Tensor:
+    return _fake_warp(input, offsets, [], *rest)
+
+
 def _refuse_tangents(problem: rules.Problem) -> None:
     # PyTorch would drop them without a word: registered gradients know nothing of forward mode.
     if forward_ad._current_level < 0:

@@ -161,3 +161,64 @@ def test_bad_input_raises_while_compiling() -> None:
     compiled = torch.compile(deformwarp.deform_conv2d, backend="aot_eager", fullgraph=True)
     with pytest.raises(Exception, match=r"offset: shape is \[1, 18, 4, 4\], but should be \[1, 18, 3, 3\]"):
         compiled(torch.rand(1, 1, 5, 5), torch.rand(1, 18, 4, 4), torch.rand(1, 1, 3, 3))
+
+
+# ---- the whole PoseWarper
+
+
+def _posewarper() -> nn.Module:
+    from posewarper_models import build_posewarper
+
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(3, 5, 3, stride=4, padding=1), nn.BatchNorm2d(5), nn.ReLU())
+    model = build_posewarper(backbone, num_joints=5, num_blocks=1, channels=8, dilations=(1, 2, 3))
+    for conv in model.warping.offset_convs:
+        nn.init.normal_(conv.weight)
+    return model.eval()
+
+
+def _frames(batch: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    return torch.rand(batch, 3, height, width), torch.rand(batch, 3, height, width)
+
+
+# Neither equal to one another nor to any number of channels, which the compiler would take for more than a coincidence.
+SIZES = ((2, 64, 48), (4, 96, 80), (6, 40, 56))
+
+
+def _parameter_gradients(model: nn.Module, output: Tensor) -> dict[str, Tensor]:
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    return dict(zip(names, torch.autograd.grad(output.square().sum(), parameters), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", ["normal", "low"])
+def test_posewarper_compiles_once_for_every_batch_and_size(memory: str) -> None:
+    model, compilations = _posewarper(), 0
+    model.warping.memory = memory
+
+    def count(graph: torch.fx.GraphModule, _: Any) -> Any:
+        nonlocal compilations
+        compilations += 1
+        return graph.forward
+
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=count)
+    for size in SIZES:
+        frames = _frames(*size)
+        torch.testing.assert_close(compiled(*frames), model(*frames))
+    assert compilations == 1
+    gradients = _parameter_gradients(model, compiled(*frames))
+    for name, expected in _parameter_gradients(model, model(*frames)).items():
+        torch.testing.assert_close(gradients[name], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_posewarper_is_exported_saved_and_loaded() -> None:
+    model, any_size = _posewarper(), DYNAMIC["batch_and_size"]
+    program = torch.export.export(model, _frames(*SIZES[0]), dynamic_shapes=(any_size, any_size))
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    buffer.seek(0)
+    loaded = torch.export.load(buffer).module()
+    for size in SIZES:
+        frames = _frames(*size)
+        torch.testing.assert_close(loaded(*frames), model(*frames))
