@@ -56,6 +56,14 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def peak_of(run: Callable[[], object]) -> int:
+    """Peak resident bytes of one call over those before it; call it in a process that has done little else."""
+    _give_freed_memory_back()
+    before = _start()
+    run()
+    return max(0, _peak() - before)
+
+
 def _warm_up(peer: Peer, warp: Warp, workload: Workload, inputs: Inputs, mode: Mode) -> None:
     if peer.compiled:  # it must see the shape itself
         call(peer, warp, inputs, mode)

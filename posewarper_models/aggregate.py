@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +30,7 @@ def aggregate(
     *,
     weights: Weights = WEIGHTS["paper"],
     decoding: Decoding = AUTHORS_DECODING,
+    done: Collection[int] = (),
 ) -> Iterator[tuple[int, list[Person]]]:
     """The joints of the people in a video, frame by frame, from where their boxes are.
 
@@ -40,6 +41,7 @@ def aggregate(
         weights: by how many frames later the supporting frame is; frames past an end of the video are replaced by
             the last one. Empty for the frame's own heatmap without any warp.
         decoding: how joints are read from the heatmaps.
+        done: frames to leave out.
 
     Yields:
         The frame's index and its people; scores are heights of heatmaps over the sum of the weights.
@@ -48,7 +50,7 @@ def aggregate(
         VideoError: a frame cannot be read.
     """
     for index, labels in enumerate(boxes.frames):
-        if labels.people:
+        if labels.people and index not in done:
             yield index, [_found(model, frames, index, person, weights, decoding) for person in labels.people]
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from posewarper_models.network import DILATIONS, PoseWarper, build_posewarper
 
 FORMAT = "posewarper-1"
+DEMO = Path(__file__).parent / "weights" / "demo.pt"  # a small model, trained on synthetic clips; see weights/README.md
 State = Mapping[str, Tensor]
 Foreign = Literal["authors", "mmpose"]
 

@@ -36,6 +36,7 @@ class Decoding:
 AUTHORS_DECODING = Decoding()
 # Low resolutions lose half a heatmap pixel, which is two of the frame's, without it.
 SUBPIXEL_DECODING = Decoding(blur=1.0, refinement="parabola")
+DECODINGS = {"authors": AUTHORS_DECODING, "subpixel": SUBPIXEL_DECODING}
 
 
 def crops(model: PoseWarper, frames: Frames, indices: Sequence[int], crop: Crop) -> Tensor:

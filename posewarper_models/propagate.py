@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from posewarper_models.network import PoseWarper
 from posewarper_models.video import Frames
 
 REACH = 3  # frames; the paper's
+METHOD = "PoseWarper"
 # Gives people of a labelled frame at other frames: one list of people for each of those.
 Propagator = Callable[[Frames, int, Sequence[Person], Sequence[int]], list[list[Person]]]
 
@@ -40,12 +41,18 @@ def propagate(model: PoseWarper, clip: Clip, *, reach: int = REACH, decoding: De
         AnnotationError: no frame is labelled.
         VideoError: a frame cannot be read.
     """
-    return with_people(clip.labels, propagated(clip, by_warping(model, decoding), reach), "PoseWarper")
+    return with_people(clip.labels, propagated(clip, by_warping(model, decoding), reach), METHOD)
 
 
-def propagated(clip: Clip, propagator: Propagator, reach: int = REACH) -> Iterator[tuple[int, list[Person]]]:
-    """Frame by frame (index and people) what a propagator makes of a clip's labels; baselines use it too."""
-    for source, targets in assignments(clip.labels.labelled, len(clip), reach).items():
+def propagated(
+    clip: Clip, propagator: Propagator, reach: int = REACH, done: Collection[int] = ()
+) -> Iterator[tuple[int, list[Person]]]:
+    """Frame by frame (index and people) what a propagator makes of a clip's labels; baselines use it too.
+
+    Frames that are ``done`` are left out.
+    """
+    for source, frames in assignments(clip.labels.labelled, len(clip), reach).items():
+        targets = [frame for frame in frames if frame not in done]
         people = clip.labels.frames[source].people
         yield from zip(targets, propagator(clip.frames, source, people, targets), strict=True)
 

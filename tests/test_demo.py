@@ -12,13 +12,20 @@ import torch
 from rich.console import Console
 
 from benchmarks.demo import __main__ as demo
-from benchmarks.demo import drop_in, photograph
+from benchmarks.demo import drop_in, photograph, propagation
 from benchmarks.timing import Plan
 from benchmarks.workloads import MODES, shrunk
 from deformwarp import FusedDeformWarp
+from posewarper_models import load_checkpoint
 from posewarper_models.colour_wheel import coloured
+from posewarper_models.data.synthetic import SceneSettings, synthesise
+from posewarper_models.evaluate import without_given
+from posewarper_models.video import open_frames
 
 TINY = photograph.Settings(height=32, width=40, steps=60)
+FEW_FRAMES = replace(
+    propagation.Settings(), clips=1, scene=SceneSettings(frames=7, stride=2, people_min=1, people_max=1)
+)
 ONE_TURN = Plan(0.01, 2, 2)
 
 
@@ -105,6 +112,44 @@ def test_it_learns_and_draws(tmp_path: Path) -> None:
     assert "times lower" in text
 
 
+def test_poses_are_propagated_and_drawn(tmp_path: Path) -> None:
+    screen, video, panel = console(), tmp_path / "video.gif", tmp_path / "panel.png"
+    results = propagation.run(screen, FEW_FRAMES, video, panel)
+    text = screen.export_text()
+    assert {"PoseWarper", "Farnebäck flow, direct", "Farnebäck flow, chained"} <= set(results)
+    assert all(name[:20] in text for name in results)
+    assert f"{results['PoseWarper'].mean_ap:.1f}" in text
+    assert len(open_frames(video)) == 7
+    assert panel.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_demos_model_has_learnt_something() -> None:
+    """On clips that it has not seen it beats copied labels, and its own network on single frames."""
+    settings = replace(propagation.Settings(), clips=3, scene=SceneSettings(frames=7, stride=2))
+    model, _ = load_checkpoint(settings.model)
+    clips = propagation.make_clips(settings)
+    given = [clip.labels.every(settings.every, start=settings.first) for clip in clips]
+    results, _ = propagation.compare(settings, model, clips, given)
+    for other in ("labels copied", propagation.PER_FRAME):
+        assert results["PoseWarper"].pck > results[other].pck + 5
+
+
+def test_scores_are_of_joints_that_were_not_given() -> None:
+    clip = synthesise(FEW_FRAMES.scene, 0)
+    perfect = [clip.labels]
+    given = [clip.labels.every(7, start=3)]
+    copied = list(clip.labels.frames)
+    for index in range(7):
+        copied[index] = replace(copied[index], people=copied[3].people)
+    moved = [replace(clip.labels, frames=tuple(copied))]
+    truth = without_given(perfect, given)
+    scores = propagation.scores(truth, {"perfect": perfect, "copied": moved}, {"perfect": 1.0, "copied": 0.0})
+    assert scores["perfect"].pck == scores["perfect"].mean_ap == 100
+    assert scores["perfect"].mean_error == 0
+    assert scores["copied"].mean_error > 0
+
+
 def test_learning_is_repeatable() -> None:
     settings = replace(TINY, steps=3)
     pair = photograph.make_pair(settings)
@@ -123,6 +168,7 @@ def test_colours() -> None:
 def run_main(monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
     monkeypatch.setattr(drop_in, "run", lambda console, say: True)
     monkeypatch.setattr(photograph, "Settings", lambda: replace(TINY, steps=1))
+    monkeypatch.setattr(propagation, "Settings", lambda: FEW_FRAMES)
     return demo.main(["--out", str(folder)])
 
 

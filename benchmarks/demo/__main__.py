@@ -1,4 +1,5 @@
-"""``python -m benchmarks.demo --out FOLDER``: the drop-in comparison, and the layer at work on a photograph."""
+"""``python -m benchmarks.demo --out FOLDER``: the drop-in comparison, and the layer at work:
+on a photograph, and in a PoseWarper that propagates poses."""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks.demo import drop_in, photograph
+from benchmarks.demo import drop_in, photograph, propagation
 
 PICTURE, TEXT = "photograph.png", "demo.txt"
-OUTPUTS = (PICTURE, TEXT)
+VIDEO, PANEL = "propagation.gif", "propagation.png"
+OUTPUTS = (PICTURE, VIDEO, PANEL, TEXT)
 
 
 class FolderError(Exception):
@@ -77,7 +79,7 @@ def run_photograph(console: Console, settings: photograph.Settings, path: Path) 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs both parts; 1 where the numbers differ, 2 where the folder cannot be used."""
+    """Runs all parts; 1 where the numbers differ, 2 where the folder cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder for the outputs; is created")
     folder = parser.parse_args(arguments).out
@@ -90,7 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with console.status("") as status:
         same = drop_in.run(console, say=status.update)
     run_photograph(console, photograph.Settings(), folder / PICTURE)
-    console.print(f"The picture is in {folder / PICTURE}, this text in {folder / TEXT}")
+    propagation.run(console, propagation.Settings(), folder / VIDEO, folder / PANEL)
+    console.print(
+        f"The pictures are in {', '.join(str(folder / name) for name in OUTPUTS[:-1])}, this text in {folder / TEXT}"
+    )
     console.save_text(str(folder / TEXT))
     return 0 if same else 1
 

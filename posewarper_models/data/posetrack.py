@@ -56,7 +56,7 @@ _Box = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
 class _Annotation(_Record):
     image_id: int
     track_id: int = 0
-    keypoints: list[FiniteFloat]
+    keypoints: list[FiniteFloat] = []
     scores: Annotated[list[FiniteFloat] | None, BeforeValidator(_empty_as_none)] = None
     bbox: Annotated[_Box | None, BeforeValidator(_empty_as_none)] = None
     bbox_head: Annotated[_Box | None, BeforeValidator(_empty_as_none)] = None
@@ -267,7 +267,13 @@ def _check_ids(path: Path, file: _File) -> None:
 def _person(
     where: str, annotation: _Annotation, order: list[int], size: tuple[int | None, int | None]
 ) -> Person | None:
-    """None for an annotation without a single joint: PoseTrack has people of whom only the head's box is marked."""
+    """None for an annotation without a single joint: PoseTrack has people of whom only the head's box is marked.
+
+    Without the field ``keypoints`` it is a person box, as a detector gives it.
+    """
+    if not annotation.keypoints:
+        box = _box(f"{where}.bbox", annotation.bbox, size)
+        return None if box is None else Person(annotation.track_id, box, np.zeros((NUM_JOINTS, 3)))
     count = len(order) - order.count(-1)
     if len(annotation.keypoints) != 3 * count:
         raise AnnotationError(
@@ -282,7 +288,8 @@ def _person(
     scores = None
     if annotation.scores is None:
         _check_inside(where, keypoints, size)
-    else:  # predicted joints may be anywhere
+    else:  # predicted joints may be anywhere, and boxes follow them
+        size = (None, None)
         if len(annotation.scores) != count:
             raise AnnotationError(f"{where}.scores: {len(annotation.scores)} numbers, should be {count}")
         scores = np.append(annotation.scores, 0.0)[order]
@@ -395,7 +402,7 @@ def _annotation_records(clip: Labels) -> Iterable[dict[str, Any]]:
                 "image_id": frame.image_id,
                 "track_id": person.track_id,
                 "category_id": 1,
-                "keypoints": person.keypoints.reshape(NUM_JOINTS * 3).tolist(),
+                "keypoints": person.keypoints.flatten().tolist() if person.annotated.any() else [],
                 "scores": [] if person.scores is None else person.scores.tolist(),
                 "bbox": list(person.box),
                 "area": person.box[2] * person.box[3],

@@ -76,12 +76,13 @@ def train(
             there has another configuration.
         NonFiniteLossError: names the batch; the last checkpoint is still there.
     """
-    _prepare(config, folder, resume)
+    trainer = _trainer(config, folder, machine, progress)
+    if trainer.is_global_zero:  # of the processes of one run, the first makes the folder
+        _prepare(config, folder, resume)
     if start is None and config.stage != "heatmaps":
         raise RunError(f"stage: {config.stage} needs a trained model to start from")
     seed_everything(config.seed, verbose=False)
     module = STAGES[config.stage](start or config.build_model(), config).train()
-    trainer = _trainer(config, folder, machine, progress)
     schedule = config.schedule
     loader = ResumableLoader(
         samples,

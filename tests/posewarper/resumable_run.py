@@ -1,4 +1,7 @@
-"""A small training run; as a process of its own, ``resumable_run.py FOLDER``, it is slow enough to be killed."""
+"""A small training run, in this process or as one of its own.
+
+``resumable_run.py FOLDER`` is slow enough to be killed; ``resumable_run.py FOLDER --two`` trains in two processes.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class SlowPairs(BlobPairs):
         return super().__getitem__(index)
 
 
-def run(folder: Path, kind: type[BlobPairs] = BlobPairs, resume: bool = False) -> PoseWarper:
+def run(folder: Path, kind: type[BlobPairs] = BlobPairs, resume: bool = False, devices: int = 1) -> PoseWarper:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     return train(
@@ -34,10 +37,13 @@ def run(folder: Path, kind: type[BlobPairs] = BlobPairs, resume: bool = False) -
         folder,
         start=build_posewarper(TinyBackbone(), **TINY),
         resume=resume,
-        machine=Machine("cpu", 1, checkpoint_every=3),
+        machine=Machine("cpu", devices, checkpoint_every=3),
         progress=False,
     )
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), SlowPairs)
+    if sys.argv[2:] == ["--two"]:
+        run(Path(sys.argv[1]), devices=2)
+    else:
+        run(Path(sys.argv[1]), SlowPairs)

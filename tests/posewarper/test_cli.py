@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import posewarper
 
 from posewarper_models import load_checkpoint
-from posewarper_models.cli import main
 
 SMALL = [
     "--set=model.backbone_settings={width: 8, channels: [8, 8, 8, 8]}",
@@ -20,15 +19,10 @@ SMALL = [
 ]
 
 
-def posewarper(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    monkeypatch.setattr(sys, "argv", ["posewarper", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return int(stop.value.code or 0)
-
-
 @pytest.mark.slow
-def test_both_stages_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_both_stages_and_retraining_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     def run(*arguments: str | Path) -> None:
         assert posewarper(monkeypatch, *arguments) == 0, capsys.readouterr().err
 
@@ -37,7 +31,13 @@ def test_both_stages_from_the_command_line(tmp_path: Path, monkeypatch: pytest.M
     run("train", "demo_heatmaps", data, tmp_path / "one", *SMALL)
     run("train", "demo_warping", data, tmp_path / "two", f"--start={tmp_path / 'one' / 'model.pt'}", *SMALL)
     run("convert", tmp_path / "two" / "last.ckpt", tmp_path / "half.pt", "--half")
+    sparse = ["--every=3", f"--model={tmp_path / 'half.pt'}", "--overlay=none", "--no-panel"]
+    run("propagate", data / "annotations" / "train", tmp_path / "dense", f"--data={data}", *sparse)
+    labels = f"--labels={tmp_path / 'dense' / 'labels'}"
+    run("train", "demo_heatmaps", data, tmp_path / "again", labels, f"--start={tmp_path / 'two' / 'model.pt'}", *SMALL)
+    run("evaluate", data / "annotations" / "train", tmp_path / "dense" / "labels")
     printed = capsys.readouterr().out
+    assert "propagated by PoseWarper" in printed
     assert "PoseTrack18, synthetic ground truth" in printed
     model, report = load_checkpoint(tmp_path / "half.pt")
     assert report.complete

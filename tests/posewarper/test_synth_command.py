@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from posewarper_models.commands.synth import synth
 from posewarper_models.data.posetrack import open_clips
 from posewarper_models.data.synthetic import SceneSettings, synthesise
-from posewarper_models.data.synthetic.writing import OutputFolderError, write_clips
+from posewarper_models.data.synthetic.writing import write_clips
+from posewarper_models.recipes import OutputFolderError
 
 TINY = SceneSettings(width=64, height=48, frames=3, noise=0.0)
 

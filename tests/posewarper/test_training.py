@@ -140,6 +140,29 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, restore
         torch.testing.assert_close(found.state_dict()[name], value, rtol=0, atol=0, msg=name)
 
 
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path: Path) -> None:
+    script = [sys.executable, str(Path(resumable_run.__file__)), str(tmp_path / "run"), "--two"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run(script, env=environment, check=True, timeout=240)
+    assert finished(tmp_path / "run")["global_step"] == 12, "3 epochs of 16 samples, two batches of 2 at a time"
+    model, report = load_checkpoint(tmp_path / "run" / MODEL, backbone=TinyBackbone())
+    assert report.complete
+    torch.manual_seed(0)
+    start = build_posewarper(TinyBackbone(), **TINY)
+    assert unchanged(state(start.backbone), model.backbone)
+    assert not unchanged(state(start.warping), model.warping)
+
+
+def test_mixed_precision_trains_float32_weights(tmp_path: Path, tiny: PoseWarper) -> None:
+    before = state(tiny.warping)
+    mixed = config("warping", epochs=1).model_copy(update={"precision": "bf16-mixed"})
+    trained = train(mixed, BlobPairs(4), tmp_path, start=tiny, machine=CPU, progress=False)
+    assert finished(tmp_path)["global_step"] == 1
+    assert not unchanged(before, trained.warping)
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in trained.parameters())
+
+
 def _wait_for(path: Path, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not path.is_file():

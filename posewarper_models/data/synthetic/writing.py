@@ -20,12 +20,9 @@ import cv2
 
 from posewarper_models.data.posetrack import write_posetrack
 from posewarper_models.data.synthetic import Scene, SceneSettings, clip_labels
+from posewarper_models.recipes import OutputFolderError, check_folder, keep_recipe
 
 JPEG_QUALITY = 95
-
-
-class OutputFolderError(ValueError):
-    """A folder that holds something else."""
 
 
 def write_clips(
@@ -56,9 +53,8 @@ def write_clips(
 
 
 def _prepare(folder: Path, split: str, recipe: dict[str, object]) -> None:
+    check_folder(folder)
     recipe_path = folder / f"synthetic_{split}.json"
-    if folder.exists() and not folder.is_dir():
-        raise OutputFolderError(f"{folder}: is a file, should be a folder")
     known = {"images", "annotations"}
     inside = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     foreign = [name for name in inside if name not in known and not name.startswith("synthetic_")]
@@ -66,27 +62,10 @@ def _prepare(folder: Path, split: str, recipe: dict[str, object]) -> None:
         raise OutputFolderError(
             f"{folder}: holds other files ({', '.join(foreign[:3])}); name a new or an empty folder"
         )
-    if recipe_path.exists():
-        _compare(recipe_path, recipe)
-        return
     for part in sorted(known):
-        if (folder / part / split).exists():
+        if not recipe_path.exists() and (folder / part / split).exists():
             raise OutputFolderError(f"{folder / part / split}: is there, but {recipe_path} is not: who made it?")
-    folder.mkdir(parents=True, exist_ok=True)
-    recipe_path.write_text(json.dumps(recipe, indent=2), encoding="utf-8")
-
-
-def _compare(path: Path, recipe: dict[str, object]) -> None:
-    try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise OutputFolderError(f"{path}: not valid JSON: {error}") from error
-    for name in sorted({*there, *recipe} if isinstance(there, dict) else recipe):
-        if not isinstance(there, dict) or there.get(name) != recipe.get(name):
-            old = there.get(name) if isinstance(there, dict) else there
-            raise OutputFolderError(
-                f"{path}: the clips there were made with {name} = {old}, not {recipe.get(name)}; name another folder"
-            )
+    keep_recipe(recipe_path, recipe)
 
 
 def _written(folder: Path, settings: SceneSettings, clips: int, seed: int, split: str, workers: int) -> Iterator[int]:

@@ -1,0 +1,86 @@
+"""``posewarper propagate``: labels of a few frames, carried to those around them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from posewarper_models.commands.inference import (
+    DataOption,
+    Decoder,
+    DecodingOption,
+    DeviceOption,
+    ModelOption,
+    Outputs,
+    Overlay,
+    OverlayOption,
+    PanelOption,
+    VideoOption,
+    finish,
+    load,
+    opened,
+    pair_panel,
+    with_progress,
+)
+
+
+def propagate(
+    labels: Annotated[Path, typer.Argument(help="Sparse labels: a PoseTrack JSON file, or a folder of them.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the results. Started again, it goes on where it stopped.")],
+    data: DataOption = None,
+    video: VideoOption = None,
+    model: ModelOption = None,
+    reach: Annotated[int, typer.Option(help="Frames that labels are carried, at most.")] = 3,
+    every: Annotated[int | None, typer.Option(help="Use every k-th labelled frame only, from the first on.")] = None,
+    decoding: DecodingOption = Decoder.subpixel,
+    overlay: OverlayOption = Overlay.mp4,
+    panel: PanelOption = True,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Write dense labels (JSON), an overlay and a panel for every clip."""
+    # Imported here, so that help is shown at once.
+    from posewarper_models.data.posetrack import read_posetrack
+    from posewarper_models.inference import DECODINGS
+    from posewarper_models.partial import resumable
+    from posewarper_models.propagate import METHOD, assignments, by_warping, propagated, with_people
+
+    console = Console()
+    clips = opened(labels, data, video, console)
+    if every is not None:
+        clips = [clip.relabelled(clip.labels.every(every)) for clip in clips]
+    plans = [assignments(clip.labels.labelled, len(clip), reach) for clip in clips]
+    network, fingerprint = load(model, device)
+    outputs = Outputs(out, overlay, panel)
+    recipe = {"command": "propagate", "model": fingerprint, "reach": reach, "every": every, "decoding": decoding.value}
+    outputs.prepare(recipe, clips)
+    propagator = by_warping(network, DECODINGS[decoding.value])
+    for clip, plan in zip(clips, plans, strict=True):
+        path = outputs.labels(clip)
+        if path.exists():
+            (result,) = read_posetrack(path)
+        else:
+            found = resumable(
+                outputs.partial(clip),
+                clip.labels,
+                lambda done, clip=clip: propagated(clip, propagator, reach, done),  # type: ignore[misc]
+            )
+            total = sum(map(len, plan.values()))
+            result = finish(with_people(clip.labels, with_progress(console, clip, total, found), METHOD), path, console)
+        source, target, person = next(
+            (
+                (source, targets[-1], person)
+                for source, targets in plan.items()
+                for person in clip.labels.frames[source].people
+                if targets
+            ),
+            (0, 0, None),
+        )
+        draw = pair_panel(network, clip, target, source, person) if person is not None else _nothing_to_draw
+        outputs.draw(clip, result, draw, clip.labels.labelled)
+
+
+def _nothing_to_draw(path: Path) -> None:
+    """A clip without people has no panel."""

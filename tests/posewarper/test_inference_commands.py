@@ -1,0 +1,274 @@
+"""posewarper propagate and aggregate: what they write, how they go on, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from command_line import posewarper
+
+from posewarper_models import build_posewarper, save_checkpoint
+from posewarper_models.data.posetrack import read_posetrack, write_posetrack
+from posewarper_models.data.synthetic import SceneSettings
+from posewarper_models.data.synthetic.writing import write_clips
+from posewarper_models.video import open_frames
+
+FRAMES = 5
+CLIP = "000000_synth"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One synthetic clip, and the same as a video beside it."""
+    folder = tmp_path_factory.mktemp("set") / "data"
+    settings = SceneSettings(width=96, height=80, frames=FRAMES, people_min=2, people_max=2, occluders=0.0)
+    list(write_clips(folder, settings, 1, seed=2))
+    writer = cv2.VideoWriter(str(folder.parent / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 80))
+    for frame in open_frames(folder / "images" / "train" / CLIP):
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    settings = {"width": 8, "channels": [8, 8, 8, 8]}
+    small = build_posewarper(
+        "resnet10t", num_blocks=1, channels=8, dilations=(1, 2), backbone_settings=settings, image_size=(64, 64)
+    )
+    path = tmp_path_factory.mktemp("model") / "model.pt"
+    save_checkpoint(small, path)
+    return path
+
+
+@pytest.fixture
+def labels(data: Path, tmp_path: Path) -> Path:
+    """Of which only frame 2 is labelled."""
+    (whole,) = read_posetrack(data / "annotations" / "train")
+    path = tmp_path / "sparse" / f"{CLIP}.json"
+    write_posetrack([whole.keep_labelled([2])], path)
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: Path, data: Path) -> Callable[..., int]:
+    """The command with this model and, unless a video is named, this data set."""
+
+    def command(name: str, *arguments: str | Path) -> int:
+        monkeypatch.chdir(tmp_path)
+        named = {str(argument).partition("=")[0] for argument in arguments}
+        where = [] if "--video" in named else [f"--data={data}"]
+        what = [] if "--model" in named else [f"--model={model}"]
+        return posewarper(monkeypatch, name, *arguments, *where, *what)
+
+    return command
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_propagation_writes_dense_labels_a_video_and_a_panel(
+    run: Callable[..., int], labels: Path, tmp_path: Path
+) -> None:
+    assert run("propagate", labels, tmp_path / "out") == 0
+    assert names(tmp_path / "out") == {"settings.json", "labels", f"{CLIP}.mp4", f"{CLIP}_panel.png"}
+    (given,), (found,) = read_posetrack(labels), read_posetrack(tmp_path / "out" / "labels")
+    assert found.labelled == tuple(range(FRAMES))
+    assert "propagated by PoseWarper" in found.source
+    for ours, theirs in zip(found.frames[2].people, given.frames[2].people, strict=True):
+        np.testing.assert_array_equal(ours.keypoints, theirs.keypoints)
+    assert len(open_frames(tmp_path / "out" / f"{CLIP}.mp4")) == FRAMES
+
+
+def test_a_video_is_as_good_as_a_data_set(run: Callable[..., int], labels: Path, data: Path, tmp_path: Path) -> None:
+    sparse = json.loads(labels.read_text())
+    sparse["images"] = sparse["images"][2:3]  # the one that is labelled
+    del sparse["images"][0]["nframes"]
+    labels.write_text(json.dumps(sparse))
+    video = data.parent / "clip.avi"
+    assert run("propagate", labels, tmp_path / "out", f"--video={video}", "--overlay=none", "--no-panel") == 0
+    assert names(tmp_path / "out") == {"settings.json", "labels"}
+    (found,) = read_posetrack(tmp_path / "out" / "labels")
+    assert found.labelled == tuple(range(FRAMES))
+    assert found.frames[2].people[0].scores is None, "what was given stays"
+
+
+def boxes_only(labels: Path) -> Path:
+    content = json.loads(labels.read_text())
+    for annotation in content["annotations"]:
+        for field in ("keypoints", "scores", "bbox_head"):
+            annotation.pop(field, None)
+    labels.write_text(json.dumps(content))
+    return labels
+
+
+@pytest.mark.parametrize("weights", ["paper", "authors", "single"])
+def test_aggregation_needs_boxes_only(run: Callable[..., int], labels: Path, tmp_path: Path, weights: str) -> None:
+    boxes = boxes_only(labels)
+    assert run("aggregate", tmp_path / "out", f"--boxes={boxes}", f"--weights={weights}", "--overlay=gif") == 0
+    assert names(tmp_path / "out") == {"settings.json", "labels", f"{CLIP}.gif", f"{CLIP}_panel.png"}
+    (given,), (found,) = read_posetrack(boxes), read_posetrack(tmp_path / "out" / "labels")
+    assert found.labelled == (2,)
+    assert f"{weights} weights" in found.source
+    for ours, theirs in zip(found.frames[2].people, given.frames[2].people, strict=True):
+        assert (ours.track_id, ours.box) == (theirs.track_id, theirs.box)
+        assert ours.annotated.all()
+
+
+def test_what_is_complete_is_not_computed_again(
+    run: Callable[..., int], labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert run("propagate", labels, out, "--overlay=none") == 0
+    before = contents(out)
+    monkeypatch.setattr("posewarper_models.network.PoseWarper.warped", lambda *arguments: pytest.fail("computed again"))
+    assert run("propagate", labels, out, "--overlay=none") == 0
+    assert contents(out) == before
+
+
+def test_an_interrupted_run_keeps_its_frames_and_goes_on(
+    run: Callable[..., int], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from posewarper_models import aggregate
+
+    found, seen = aggregate._found, []
+
+    def counting(model: Any, frames: Any, index: int, *arguments: Any) -> Any:
+        if index == 3 and len(seen) < 7:
+            raise KeyboardInterrupt
+        seen.append(index)
+        return found(model, frames, index, *arguments)
+
+    monkeypatch.setattr(aggregate, "_found", counting)
+    command = ["aggregate", tmp_path / "out", f"--boxes={data / 'annotations' / 'train'}", "--overlay=none"]
+    assert run(*command) != 0
+    assert names(tmp_path / "out") == {"settings.json", f"{CLIP}.partial"}
+    assert seen == [0, 0, 1, 1, 2, 2]
+    seen.append(-1)  # no further interruption
+    assert run(*command) == 0
+    assert seen[7:] == [3, 3, 4, 4]
+    assert names(tmp_path / "out") == {"settings.json", "labels", f"{CLIP}_panel.png"}
+    monkeypatch.undo()
+    (resumed,) = read_posetrack(tmp_path / "out" / "labels")
+    assert resumed.labelled == tuple(range(FRAMES))
+
+
+def test_results_of_other_settings_are_not_mixed(
+    run: Callable[..., int], labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["propagate", labels, tmp_path / "out", "--overlay=none", "--no-panel"]
+    assert run(*arguments, "--reach=1") == 0
+    assert run(*arguments, "--reach=2") == 2
+    assert "reach = 1, not 2" in capsys.readouterr().err
+
+
+Change = Callable[[dict[str, Any]], Any]
+WRONG_LABELS: dict[str, tuple[Change, str]] = {
+    "empty box": (lambda file: file["annotations"][0].update(bbox=[1, 2, 0, 5]), r"annotations.0.bbox: width 0"),
+    "box outside": (lambda file: file["annotations"][0].update(bbox=[200, 2, 9, 5]), "outside the 96 x 80 image"),
+    "joint outside": (lambda file: file["annotations"][0]["keypoints"].__setitem__(0, 900), "nose has x = 900"),
+    "another image": (lambda file: file["annotations"][0].update(image_id=7), "annotations.0.image_id: 7"),
+    "missing frame": (
+        lambda file: (
+            file["images"][4].update(file_name=f"images/none/{CLIP}/000004.jpg")
+            or [i.update(file_name=i["file_name"].replace("train", "none")) for i in file["images"][:4]]
+        ),
+        "images are missing, first",
+    ),
+    "no labels": (lambda file: file.update(annotations=[]) or file["images"][2].update(is_labeled=False), "no frame"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_LABELS)
+def test_wrong_labels_are_named_and_nothing_is_written(
+    run: Callable[..., int], labels: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change, message = WRONG_LABELS[name]
+    content = json.loads(labels.read_text())
+    change(content)
+    labels.write_text(json.dumps(content))
+    assert run("propagate", labels, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_frames_that_the_video_lacks_are_refused(
+    run: Callable[..., int], labels: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (given,) = read_posetrack(labels)
+    later = replace(given.frames[2], image_id=77, file_name=f"images/train/{CLIP}/000009.jpg")
+    write_posetrack([replace(given, frames=(*given.frames, later))], labels)
+    content = json.loads(labels.read_text())
+    for image in content["images"]:
+        image["nframes"] = 12
+    labels.write_text(json.dumps(content))
+    assert run("propagate", labels, tmp_path / "out", f"--video={data.parent / 'clip.avi'}") == 2
+    assert "000009.jpg is labelled, but" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+WRONG_FILES: dict[str, tuple[str, bytes, list[str], str]] = {
+    "video": ("clip.mp4", b"no video", ["--video=clip.mp4"], "clip.mp4: not a video"),
+    "no video": ("x", b"", ["--video=gone.mp4"], "gone.mp4: no such video file"),
+    "truncated checkpoint": ("model.pt", b"PK\x03\x04", ["--model=model.pt"], "model.pt: "),
+    "no checkpoint": ("x", b"", ["--model=gone.pt"], "gone.pt: no such file"),
+    "device": ("x", b"", ["--device=abacus"], "--device: abacus"),
+    "folder": ("out/thesis.tex", b"precious", [], "holds other files (thesis.tex)"),
+    "file": ("out", b"precious", [], "is a file"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FILES)
+def test_wrong_files_are_named_and_nothing_is_lost(
+    run: Callable[..., int], labels: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, content, arguments, message = WRONG_FILES[name]
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_bytes(content)
+    before = sorted(tmp_path.rglob("*"))
+    assert run("propagate", labels, tmp_path / "out", *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / file).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["aggregate", "out"], "--boxes, --detector: name one of them"),
+        (["aggregate", "out", "--detector=weights.pth"], "--video: name the video"),
+        (["aggregate", "out", "--detector=weights.pth", "--video=VIDEO"], "weights.pth: no such file"),
+    ],
+    ids=["no boxes", "no video", "no weights"],
+)
+def test_boxes_must_come_from_somewhere(
+    monkeypatch: pytest.MonkeyPatch,
+    data: Path,
+    model: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = [argument.replace("VIDEO", str(data.parent / "clip.avi")) for argument in arguments]
+    assert posewarper(monkeypatch, *arguments, f"--model={model}") == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir()), "nothing was written"
