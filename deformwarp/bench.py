@@ -7,6 +7,7 @@ half a minute.
 from __future__ import annotations
 
 import importlib.util
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -306,5 +307,5 @@ def draw(lines: Sequence[Line], title: str, path: Path) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.35)
     axes.set_xlabel("ms, less is better")
-    axes.set_title(title, fontsize=10)
+    figure.suptitle(textwrap.fill(title, 80), fontsize=10)
     figure.savefig(path, dpi=130)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from deformwarp import bench, info
+from deformwarp import info
 
 
 def _shape(text: str) -> tuple[int, int, int, int]:
@@ -47,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
+    # torch.utils.benchmark looks for CUDA's compiler, and complains where there is one without a GPU.
+    from deformwarp import bench
+
     samples, channels, height, width = arguments.shape
     shape = bench.Shape(
         samples,

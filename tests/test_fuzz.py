@@ -29,9 +29,9 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_a_few_hundred_trials_find_nothing() -> None:
-    done = python("-m", "fuzz", "--count", "300")
+    done = python("-m", "fuzz", "--count", "200")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("300 trials from 0 on")
+    assert done.stdout.startswith("200 trials from 0 on")
 
 
 def test_a_trial_that_kills_its_process_is_named(capfd: pytest.CaptureFixture[str]) -> None:
@@ -68,7 +68,7 @@ def broken_rule(number: int) -> str | None:
 
 
 def test_a_rule_that_only_one_side_has_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    trials_of_it = [number for number in range(400) if broken_rule(number) == "stride.value"]
+    trials_of_it = [number for number in range(0, 400, 2) if broken_rule(number) == "stride.value"]
     monkeypatch.setattr(rules, "RULES", tuple(rule for rule in rules.RULES if rule.name != "stride.value"))
     with pytest.raises(AssertionError, match=r"Python finds .* broken, C\+\+ stride\.value"):
         broken.check(drawn(trials_of_it[0]))

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 INK, GREY, DY, DX = "#1f2933", "#c3ccd5", "#c2410c", "#1d4ed8"
-MOVED = {0: (-0.35, 0.3), 2: (0.3, -0.4), 4: (0.45, 0.55), 7: (-0.3, -0.45)}  # tap: (dy, dx)
+MOVED = {0: (-0.35, 0.3), 2: (0.3, -0.4), 4: (0.45, 0.55), 7: (0.0, -0.42)}  # tap: (dy, dx)
 
 
 def kernel(ax: Axes) -> None:

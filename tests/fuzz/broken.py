@@ -36,6 +36,8 @@ def arguments_of(trial: Trial) -> Arguments:
 
 
 def _changed_tensor(random: Random, tensor: Tensor) -> Tensor:
+    if tensor.dim() == 0:
+        return tensor.new_zeros(1)
     shape = list(tensor.shape)
     axis = random.randrange(len(shape))
     change = random.randrange(6)
@@ -103,11 +105,16 @@ def refused_by(arguments: Arguments, backward: bool) -> str | None:
     return None
 
 
+def changes_of(trial: Trial) -> int:
+    """In how many places it is broken."""
+    return 1 + trial.number % 2
+
+
 def broken_arguments(trial: Trial) -> Arguments:
     """A trial's problem, changed in one or two places."""
     random = Random(trial.number)
     arguments = arguments_of(trial)
-    for _ in range(random.choice((1, 1, 2))):
+    for _ in range(changes_of(trial)):
         change(random, arguments)
     return arguments
 
@@ -121,4 +128,6 @@ def check(trial: Trial) -> None:
     arguments = broken_arguments(trial)
     for backward in (False, True):
         expected, actual = broken_rule(arguments, backward), refused_by(arguments, backward)
-        assert actual == expected, f"Python finds {expected} broken, C++ {actual}"
+        # Of two broken rules either side may find another one first.
+        agree = actual == expected if changes_of(trial) == 1 else (actual is None) == (expected is None)
+        assert agree, f"Python finds {expected} broken, C++ {actual}"
