@@ -10,6 +10,7 @@ import torch
 from deformwarp import rules
 
 OLDEST = (3, 6)  # that of torch 2.11
+OLDEST_ON_AMD = (3, 9)  # 3.6 fails to compile the forward; those between were not tried
 OLDEST_CAPABILITY = (8, 0)  # the first that knows bfloat16 and TF32
 # Kernels have a few arguments for every branch, and CUDA passes at most 4 KiB of them.
 MOST_BRANCHES = 32
@@ -29,8 +30,9 @@ def _why_no_triton() -> str | None:
     except Exception as error:  # whatever a broken installation raises, importing deformwarp must not
         return f"Triton does not load: {error}"
     version = getattr(triton, "__version__", "0")
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
-        return f"Triton {version} is older than {'.'.join(map(str, OLDEST))}"
+    oldest = OLDEST if torch.version.hip is None else OLDEST_ON_AMD
+    if tuple(int(part) for part in version.split(".")[:2]) < oldest:
+        return f"Triton {version} is older than {'.'.join(map(str, oldest))}"
     return None
 
 

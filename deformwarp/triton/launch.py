@@ -62,7 +62,7 @@ class Prepared:
     image: Tensor  # pairs or channels last, with a margin
     offsets: tuple[Tensor, ...]
     masks: tuple[Tensor, ...]
-    weight: tuple[Tensor, ...]  # [C, T, C_out/groups]: one, or for TF32 two halves
+    weight: Tensor  # [C, T, C_out/groups]
     dtype: torch.dtype
 
     @classmethod
@@ -75,9 +75,7 @@ class Prepared:
         settings = tuning.settings_for(shape, problem.branches, dtype, device)
         pack = _pack_pairs if settings.planar else _pack_channels_last
         image = pack(problem.input.contiguous(), shape)
-        weight = _pack_weight(problem)
-        halves = _tf32_halves(weight) if settings.tf32 else (weight,)
-        return cls(shape, branches, settings, device, image, offsets, masks, halves, dtype)
+        return cls(shape, branches, settings, device, image, offsets, masks, _pack_weight(problem), dtype)
 
     def tiles(self, tile: Tile) -> int:
         """Of an output plane."""
@@ -119,12 +117,6 @@ def _pack_weight(problem: rules.Problem) -> Tensor:
     cut = problem.weight.reshape(branches, groups, out_channels // groups, group_channels, problem.taps)
     packed = cut.permute(1, 3, 0, 4, 2).contiguous()
     return packed.view(groups * group_channels, branches * problem.taps, out_channels // groups)
-
-
-def _tf32_halves(number: Tensor) -> tuple[Tensor, Tensor]:
-    """A float32 rounded to the 11 bits of TF32, and the rest."""
-    upper = ((number.view(torch.int32) + 0x1000) & -0x2000).view(torch.float32)
-    return upper, number - upper
 
 
 def _unpack_weight(packed: Tensor, problem: rules.Problem) -> Tensor:
@@ -208,6 +200,7 @@ class GradInput:
         samples, channels, height, width = problem.input.shape
         self.fixed = torch.are_deterministic_algorithms_enabled()
         self.multiples = _multiples(problem, grad_output, scale) if self.fixed else None
+        height, width = height + 2, width + 2  # a cell of which one pixel is inside adds to all four
         form = (samples, height, width, channels) if channels_last else (samples, channels, height, width)
         self.sums = grad_output.new_zeros(form, dtype=torch.int64 if self.fixed else torch.float32)
         self.channels_last = channels_last
@@ -215,6 +208,7 @@ class GradInput:
     def result(self, dtype: torch.dtype) -> Tensor:
         """[N, C, H, W]."""
         sums = self.sums.permute(0, 3, 1, 2) if self.channels_last else self.sums
+        sums = sums[:, :, 1:-1, 1:-1]
         if self.multiples is not None:
             sums = sums / self.multiples.double()[:, :, None, None]
         return sums.to(dtype).contiguous()
@@ -284,7 +278,7 @@ def _dense_like(tensor: Tensor, wanted: bool) -> Tensor:
 
 
 def _partial_weights(ready: Prepared, chunks: int) -> Tensor:
-    return ready.weight[0].new_empty((chunks, *ready.weight[0].shape), dtype=torch.float32)
+    return ready.weight.new_empty((chunks, *ready.weight.shape), dtype=torch.float32)
 
 
 def _gradient_strides(ready: Prepared) -> Branches:

@@ -78,6 +78,9 @@ def plan(shape: Shape, branches: int, dtype: torch.dtype, device: Device) -> Pla
     planar = shape.offset_group_channels == 1 and shape.group_out_channels <= LARGEST_BLOCK
     all_taps = branches * shape.taps
     lanes = 64 if device.vendor == "hip" else 32
+    # NVIDIA's matrix units know float32 only as TF32; AMD's know it.
+    tf32 = dtype == torch.float32 and device.vendor == "cuda"
+    warps = 256 // lanes  # where half as many need nearly all registers, or more
     out = power_of_two(shape.group_out_channels, 16, LARGEST_BLOCK)
     taps, channels = 16, power_of_two(shape.segment, 16, 32)
     # A third of the taps and a third of the channels: parts enough to fill a GPU with a large convolution of one small
@@ -89,8 +92,7 @@ def plan(shape: Shape, branches: int, dtype: torch.dtype, device: Device) -> Pla
     tap_parts = cdiv(all_taps, part_taps)
     return Plan(
         planar=planar,
-        # NVIDIA's matrix units know float32 only as TF32; AMD's know it.
-        tf32=dtype == torch.float32 and device.vendor == "cuda",
+        tf32=tf32,
         lanes=lanes,
         taps=taps,
         channels=channels,
@@ -101,16 +103,18 @@ def plan(shape: Shape, branches: int, dtype: torch.dtype, device: Device) -> Pla
         channel_parts=channel_parts,
         part_channels=part_channels,
         part_taps=part_taps,
-        forward=_tile(shape, planar, lanes, out),
-        backward=_tile(shape, planar, lanes, out),
+        forward=_planar_tile(shape, lanes, out, 4) if planar else _shared_tile(shape, warps),
+        backward=_planar_tile(shape, lanes, out, warps) if planar else _shared_tile(shape, warps),
     )
 
 
-def _tile(shape: Shape, planar: bool, lanes: int, out: int) -> Tile:
-    if planar:
-        # Accumulators of 128 output channels leave registers for one strip.
-        return Tile(lanes if out > 32 or shape.out_area <= lanes else 2 * lanes, warps=4)
-    return Tile(power_of_two(cdiv(shape.out_area, 4), 16, 64), warps=4)
+def _planar_tile(shape: Shape, lanes: int, out: int, warps: int) -> Tile:
+    # Accumulators of 128 output channels leave registers for one strip.
+    return Tile(lanes if out > 32 or shape.out_area <= lanes else 2 * lanes, warps)
+
+
+def _shared_tile(shape: Shape, warps: int) -> Tile:
+    return Tile(power_of_two(cdiv(shape.out_area, 4), 16, 64), warps)
 
 
 def is_split(shape: Shape, settings: Plan, device: Device) -> bool:

@@ -11,7 +11,7 @@ and so samples of 0; where planes are whole tiles (WHOLE) there are none, and no
 import triton
 import triton.language as tl
 
-from deformwarp.triton.products import halves, load_halves, product
+from deformwarp.triton.products import halves, product
 from deformwarp.triton.sampling import (
     cell_of,
     finished,
@@ -83,7 +83,7 @@ def planar_forward(
     pairs,  # [N, C, H + 3, W + 4] of packing.pack_pairs
     offsets,  # D x [N, 2*C*K, Ho, Wo]; a sample is dense
     masks,  # none, or D x [N, C*K, Ho, Wo]; a sample is dense
-    weight,  # [C, T, C_out/groups]: one, or where TF32 two halves
+    weight,  # [C, T, C_out/groups]
     bias,  # [C_out] or None
     output,  # [N, C_out, Ho, Wo], or where SPLIT [parts, N, C_out, Ho, Wo] in float32
     shape,  # arguments.Shape
@@ -147,6 +147,7 @@ def planar_forward(
         dx = load_at(offset + shape.out_area, pixel, in_plane, float("nan"), WHOLE)
         partial = tl.zeros((OUT, STRIPS * LANES), tl.float32)
         for channel in range(first_channel, last_channel):
+            factors, factors_lower = halves(tl.load(weight + place, mask=in_weight, other=0.0), TF32)
             top, ly = cell_of(origin_y, dy, shape.height)
             left, lx = cell_of(origin_x, dx, shape.width)
             # The next channel's offsets are on their way while this one's samples are computed; the last one has none,
@@ -160,7 +161,6 @@ def planar_forward(
                 samples *= load_at(mask, pixel, in_plane, 0.0, WHOLE).to(tl.float32)
                 mask += mask_step
             columns, columns_lower = halves(as_matrix(samples.to(DTYPE)), TF32)
-            factors, factors_lower = load_halves(weight, place, in_weight, TF32)
             partial = product(factors, factors_lower, columns, columns_lower, partial, TF32)
             plane += pair_area
             place += all_taps * shape.group_out_channels
@@ -185,7 +185,7 @@ def planar_backward(
     masks,
     weight,
     grad_output,  # [N, C_out, Ho, Wo]
-    grad_input,  # [N, C, H, W] of zeros: float32, or where FIXED int64; or None
+    grad_input,  # [N, C, H + 2, W + 2] of zeros: float32, or where FIXED int64; or None
     grad_offsets,  # D x [N, 2*C*K, Ho, Wo], or none
     grad_masks,  # D x [N, C*K, Ho, Wo], or none
     grad_weights,  # [chunks, C, T, C_out/groups] in float32, or None
@@ -223,7 +223,7 @@ def planar_backward(
     out_channel = channel // shape.group_channels * shape.group_out_channels + out
     weight_place = (tl.cast(channel, tl.int64) * all_taps + tap)[:, None] * shape.group_out_channels + out[None, :]
     in_weight = in_taps[:, None] & in_out[None, :]
-    factors, factors_lower = load_halves(weight, weight_place, in_weight, TF32)
+    factors, factors_lower = halves(tl.load(weight + weight_place, mask=in_weight, other=0.0), TF32)
     grad_weight = tl.zeros((TAPS, OUT), tl.float32)
     first = tl.zeros((1,), tl.int64)
     offset_origin = row(planes_of_taps(offsets, branches.offset_strides, first, channel, tap, shape, 2))
@@ -280,8 +280,9 @@ def planar_backward(
             multiple = 1.0
             if FIXED:
                 multiple = tl.load(multiples + number)
-            image = grad_input + number * shape.height * shape.width
-            scatter(image, shape.width, 1, top, left, ly, lx, gamma, multiple, valid, shape, FIXED)
+            width = shape.width + 2
+            image = grad_input + number * (shape.height + 2) * width + (width + 1)
+            scatter(image, width, 1, top, left, ly, lx, gamma, multiple, valid, shape, FIXED)
     if grad_weights is not None:
         part = grad_weights + chunk_number.to(tl.int64) * shape.channels * all_taps * shape.group_out_channels
         tl.store(part + weight_place, grad_weight * scale, mask=in_weight)

@@ -20,16 +20,6 @@ def halves(number, TF32: tl.constexpr):
 
 
 @triton.jit
-def load_halves(weight, place, valid, TF32: tl.constexpr):
-    """The same of a packed weight, whose lower half, if it has one, is a second tensor; 0 where it is not valid."""
-    upper = tl.load(weight[0] + place, mask=valid, other=0.0)
-    lower = upper
-    if TF32:
-        lower = tl.load(weight[1] + place, mask=valid, other=0.0)
-    return upper, lower
-
-
-@triton.jit
 def product(a, a_lower, b, b_lower, total, TF32: tl.constexpr):
     """total + a @ b."""
     if TF32:

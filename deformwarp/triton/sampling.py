@@ -94,23 +94,21 @@ def add_to_pixels(pixel, number, multiple, inside, FIXED: tl.constexpr):
 
 @triton.jit
 def scatter(image, pitch, step, top, left, ly, lx, gamma, multiple, valid, shape, FIXED: tl.constexpr):
-    """Sends gamma to the four pixels of its cell (formula 7); what falls on the margin is dropped.
+    """Sends gamma to the four pixels of its cell (formula 7), if one of them is inside.
 
-    ``image`` points at pixel (0, 0), without a margin; rows are ``pitch`` and pixels ``step`` elements apart.
+    ``image`` points at pixel (0, 0) and has a margin of one pixel; rows are ``pitch`` and pixels ``step`` elements
+    apart.
     """
     right = gamma * lx
     left_share = gamma - right
     g11 = right * ly
     g10 = left_share * ly
     pixel = image + (top * pitch + left * step)
-    upper = valid & (top >= 0) & (top < shape.height)
-    lower = valid & (top >= -1) & (top < shape.height - 1)
-    on_left = (left >= 0) & (left < shape.width)
-    on_right = (left >= -1) & (left < shape.width - 1)
-    add_to_pixels(pixel, left_share - g10, multiple, upper & on_left, FIXED)
-    add_to_pixels(pixel + step, right - g11, multiple, upper & on_right, FIXED)
-    add_to_pixels(pixel + pitch, g10, multiple, lower & on_left, FIXED)
-    add_to_pixels(pixel + pitch + step, g11, multiple, lower & on_right, FIXED)
+    inside = valid & (top >= -1) & (top < shape.height) & (left >= -1) & (left < shape.width)
+    add_to_pixels(pixel, left_share - g10, multiple, inside, FIXED)
+    add_to_pixels(pixel + step, right - g11, multiple, inside, FIXED)
+    add_to_pixels(pixel + pitch, g10, multiple, inside, FIXED)
+    add_to_pixels(pixel + pitch + step, g11, multiple, inside, FIXED)
 
 
 @triton.jit

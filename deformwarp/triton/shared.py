@@ -7,7 +7,7 @@ share both an offset group and a weight group. Arguments are those of ``planar.p
 import triton
 import triton.language as tl
 
-from deformwarp.triton.products import halves, load_halves, product
+from deformwarp.triton.products import halves, product
 from deformwarp.triton.sampling import (
     cell_of,
     finished,
@@ -67,7 +67,7 @@ def shared_forward(
     image,  # [N, H + 4, W + 4, C] of packing.pack_channels_last
     offsets,  # D x [N, 2*G*K, Ho, Wo]
     masks,
-    weight,  # [C, T, C_out/groups]: one, or where TF32 two halves
+    weight,  # [C, T, C_out/groups]
     bias,
     output,
     shape,
@@ -132,7 +132,8 @@ def shared_forward(
                     samples *= mask[:, None]
                 place = (channel.to(tl.int64) * all_taps + tap)[:, None] * shape.group_out_channels + out[None, :]
                 rows, rows_lower = halves(samples.to(DTYPE), TF32)
-                factors, factors_lower = load_halves(weight, place, in_channels[:, None] & in_out[None, :], TF32)
+                in_weight = in_channels[:, None] & in_out[None, :]
+                factors, factors_lower = halves(tl.load(weight + place, mask=in_weight, other=0.0), TF32)
                 partial = product(rows, rows_lower, factors, factors_lower, partial, TF32)
         total += partial
 
@@ -161,7 +162,7 @@ def shared_backward(
     masks,
     weight,
     grad_output,  # [N, C_out, Ho, Wo]
-    grad_input,  # [N, H, W, C] of zeros: float32, or where FIXED int64; or None
+    grad_input,  # [N, H + 2, W + 2, C] of zeros: float32, or where FIXED int64; or None
     grad_offsets,  # D x [N, 2*G*K, Ho, Wo], or none
     grad_masks,  # D x [N, G*K, Ho, Wo], or none
     multiples,  # [N, C]: of what the integers in grad_input stand for; or None
@@ -207,7 +208,8 @@ def shared_backward(
                 out = out_start + tl.arange(0, OUT)
                 in_out = out < shape.group_out_channels
                 place = (channel.to(tl.int64) * all_taps + tap)[None, :] * shape.group_out_channels + out[:, None]
-                factors, factors_lower = load_halves(weight, place, in_channels[None, :] & in_out[:, None], TF32)
+                in_weight = in_channels[None, :] & in_out[:, None]
+                factors, factors_lower = halves(tl.load(weight + place, mask=in_weight, other=0.0), TF32)
                 arriving = arriving_at(grad_output, sample, first_out + out, in_out, pixel, in_plane, shape)
                 arriving, arriving_lower = halves(arriving, TF32)
                 gamma = product(arriving, arriving_lower, factors, factors_lower, gamma, TF32)
@@ -226,9 +228,11 @@ def shared_backward(
                 if FIXED:
                     of_channel = multiples + sample * shape.channels + channel
                     multiple = tl.load(of_channel, mask=in_channels, other=0.0)[None, :]
+                pitch = tl.cast(shape.width + 2, tl.int64) * shape.channels
+                first = sample * (shape.height + 2) * pitch + (pitch + shape.channels)
                 scatter(
-                    grad_input + sample * shape.height * shape.width * shape.channels + channel[None, :],
-                    tl.cast(shape.width, tl.int64) * shape.channels,
+                    grad_input + first + channel[None, :],
+                    pitch,
                     shape.channels,
                     top[:, None],
                     left[:, None],

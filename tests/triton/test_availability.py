@@ -66,6 +66,12 @@ def test_an_old_triton_is_named_with_the_oldest_that_will_do(monkeypatch: pytest
     assert availability.why_not_here() == "Triton 3.5.1 is older than 3.6"
 
 
+def test_amds_gpus_need_a_newer_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    monkeypatch.setitem(sys.modules, "triton", SimpleNamespace(__version__="3.8.0"))
+    assert availability.why_not_here() == "Triton 3.8.0 is older than 3.9"
+
+
 def test_a_triton_that_does_not_load_says_what_it_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "triton.py").write_text("raise RuntimeError('no driver')")
     monkeypatch.delitem(sys.modules, "triton", raising=False)
