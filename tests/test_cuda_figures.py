@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from benchmarks.cuda_figures import library, table
 from benchmarks.cuda_figures.banks import OFFSETS, addition_wavefronts, conflicts, load_wavefronts
 from benchmarks.cuda_figures.library import Resources, readable
-from benchmarks.cuda_figures.loops import main_loop
+from benchmarks.cuda_figures.loops import Turn, main_loop
+from benchmarks.cuda_figures.prediction import KINDS, cell_bytes, turn_for
+from benchmarks.workloads import GPU_WORKLOADS
 from deformwarp import native
 
 LIBRARY = Path(native._C.__file__)
@@ -144,6 +147,29 @@ def test_a_kernel_without_tensor_cores_has_no_main_loop() -> None:
     assert main_loop(CODE.replace("HMMA", "FFMA")) is None
 
 
+@pytest.mark.parametrize(
+    ("kernel", "dtype", "mode"),
+    [
+        ("planar_forward<HalfSampler, 3>", "float16", 0),
+        ("planar_forward<FloatSampler<BFloat16>, 3>", "bfloat16", 0),
+        ("planar_forward<FloatSampler<float>, 3>", "float32", 0),
+        ("planar_backward<Half, 3, false>", "float16", 1),
+        ("planar_backward<float, 3, true>", "float32", 2),
+    ],
+)
+def test_a_workload_finds_the_main_loop_of_its_instance(kernel: str, dtype: str, mode: int) -> None:
+    turn, other = Turn(Counter(LDS=1)), Turn(Counter(LDS=2))
+    turns = {kernel.replace("3", "4"): other, "general_forward<float, 3>": other, kernel: turn}
+    workload = GPU_WORKLOADS[f"posewarper-384x288-n16-{dtype}"]
+    assert turn_for(workload, KINDS[mode], turns) is turn
+
+
+@pytest.mark.parametrize(("width", "size"), [("128", 16), ("64", 8)])
+def test_a_cell_is_what_is_loaded_for_every_sample(width: str, size: int) -> None:
+    turn = Turn(Counter({"LDS.128": 7}) + Counter({f"LDS.{width}": 17}))
+    assert cell_bytes(turn, 16) == size
+
+
 def test_loads_of_one_bank_wait_for_each_other_and_loads_of_one_word_do_not() -> None:
     lanes = np.arange(32)[None]
     assert load_wavefronts(lanes, 4) == 1
@@ -165,6 +191,7 @@ def test_additions_to_one_word_wait_for_each_other() -> None:
 @pytest.mark.parametrize("offsets", OFFSETS)
 def test_conflicts_are_between_none_and_all(offsets: str) -> None:
     found = conflicts(offsets)
-    assert 4 <= found.forward <= 32
-    assert 4 <= found.backward <= 32
+    for size, free in ((8, 2), (16, 4)):
+        assert free <= found.forward[size] <= 32
+        assert free <= found.backward[size] <= 32
     assert 4 < found.additions < found.wide_additions

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.workloads import WORKLOADS, Workload, make_inputs
 
 Cells = NDArray[np.int64]
-CELL_BYTES = 16
+CELL_BYTES = (8, 16)
 OFFSETS = ("zero", "smooth", "random")
 SHAPE = replace(WORKLOADS["posewarper-384x288-n1"], channels=1, out_channels=1, offset_groups=1)
 SUM_ROW, SUM_COLUMN = (0, 0, 1, 1), (0, 1, 0, 1)  # of a sample's four sums
@@ -95,8 +95,8 @@ def addition_wavefronts(words: Cells, active: NDArray[np.bool_], size: int) -> f
 class Conflicts:
     """Mean wavefronts of a warp for 32 samples."""
 
-    forward: float
-    backward: float
+    forward: dict[int, float]  # by the bytes of a cell
+    backward: dict[int, float]
     additions: float  # of all four sums, 4 bytes apart
     wide_additions: float  # of both halves of all four, 8 bytes apart
 
@@ -108,8 +108,8 @@ def conflicts(offsets: str, seed: int = 0) -> Conflicts:
     touches = backward_warps(samples.touches)
     sums = [backward + row * samples.pitch + column for row, column in zip(SUM_ROW, SUM_COLUMN, strict=True)]
     return Conflicts(
-        load_wavefronts(forward, CELL_BYTES),
-        load_wavefronts(backward, CELL_BYTES),
+        {size: load_wavefronts(forward, size) for size in CELL_BYTES},
+        {size: load_wavefronts(backward, size) for size in CELL_BYTES},
         sum(addition_wavefronts(words, touches, 4) for words in sums),
         2 * sum(addition_wavefronts(words, touches, 8) for words in sums),
     )

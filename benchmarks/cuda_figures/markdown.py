@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
+from benchmarks.cuda_figures.banks import CELL_BYTES
 from benchmarks.cuda_figures.library import Resources
 from benchmarks.cuda_figures.prediction import CHIPS, ELEMENTS, KINDS, plan_of
 from benchmarks.cuda_figures.table import Figures
@@ -127,9 +127,15 @@ def markdown(figures: Figures) -> str:
         for loop in figures.loops
     ]
     banks = [
-        [offsets, *(f"{number:.1f}" for number in asdict(found).values())]
+        [
+            offsets,
+            *(f"{number:.1f}" for by_size in (found.forward, found.backward) for number in by_size.values()),
+            f"{found.additions:.1f}",
+            f"{found.wide_additions:.1f}",
+        ]
         for offsets, found in figures.conflicts.items()
     ]
+    loads = [f"{kernel}, {size} B" for kernel in ("forward", "backward") for size in CELL_BYTES]
     chips = "; ".join(
         f"{chip.name}: {chip.copy_bandwidth / 1e12:.1f} TB/s, {chip.device.multiprocessors} multiprocessors at "
         f"{chip.clock / 1e9:.1f} GHz, {chip.issues_per_clock} instructions and {chip.wavefronts_per_clock} wavefront "
@@ -155,9 +161,9 @@ def markdown(figures: Figures) -> str:
             "in it.",
             _rows(["kernel", "architecture", "instructions", "samples", "a sample"], loops),
             "## Shared memory",
-            "Simulated wavefronts of a warp for its 32 samples: the cells' loads (4.0 without conflicts), and the "
-            "additions of grad_input (4 words, or 8 for float32).",
-            _rows(["offsets", "forward", "backward", "additions", "additions, float32"], banks),
+            "Simulated wavefronts of a warp for its 32 samples: the loads of cells of 8 and 16 bytes (2.0 and 4.0 "
+            "without conflicts), and the additions of grad_input (4 words, or 8 for float32).",
+            _rows(["offsets", *loads, "additions", "additions, float32"], banks),
             "## Predictions",
             f"The largest of three times, each as if alone. Taken for granted: {chips}. Left out: filling the planes, "
             "latencies, launches.",

@@ -79,10 +79,16 @@ def samples_of_turn(turn: Turn, element_bytes: int) -> int:
     return turn.bits("LDG", "NA") // (2 * 8 * element_bytes)
 
 
+def cell_bytes(turn: Turn, samples: int) -> int:
+    """Of a cell, the widest load in shared memory of which there is one for each sample."""
+    return max((size for size in CELL_BYTES if turn.bits("LDS", str(8 * size)) >= samples * 8 * size), default=16)
+
+
 def wavefronts_of_turn(turn: Turn, samples: int, kind: Kind, conflicts: Conflicts, wide: bool) -> float:
     """Of a warp, for each of its threads' samples: cells with their conflicts, everything else without any."""
-    loads = turn.bits("LDS") + turn.bits("STS") + turn.bits("LDGSTS") - samples * 8 * CELL_BYTES
-    cells = conflicts.forward if kind.mode == "forward" else conflicts.backward
+    size = cell_bytes(turn, samples)
+    loads = turn.bits("LDS") + turn.bits("STS") + turn.bits("LDGSTS") - samples * 8 * size
+    cells = (conflicts.forward if kind.mode == "forward" else conflicts.backward)[size]
     additions = (conflicts.wide_additions if wide else conflicts.additions) if kind.additions else 0.0
     return cells + additions + loads / 32 / samples
 
@@ -167,6 +173,7 @@ def turn_for(workload: Workload, kind: Kind, turns: Mapping[str, Turn]) -> Turn 
     for name, turn in turns.items():
         kernel, _, arguments = name.rstrip(">").partition("<")
         words = arguments.replace(">", "").replace("<", ", ").split(", ")
-        if kernel == kind.kernel and element in words and str(tiles) in words and arguments.endswith(kind.suffix):
+        is_for = {element, f"{element}Sampler"} & set(words) and str(tiles) in words
+        if kernel == kind.kernel and is_for and arguments.endswith(kind.suffix):
             return turn
     return None
