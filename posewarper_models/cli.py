@@ -9,6 +9,7 @@ import typer
 from posewarper_models.commands.aggregate import aggregate
 from posewarper_models.commands.convert import convert
 from posewarper_models.commands.evaluate import evaluate
+from posewarper_models.commands.experiment import experiment, report
 from posewarper_models.commands.propagate import propagate
 from posewarper_models.commands.synth import synth
 from posewarper_models.commands.train import train
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (synth, train, propagate, aggregate, evaluate, convert):
+for command in (synth, train, propagate, aggregate, evaluate, convert, experiment, report):
     app.command()(command)
 
 

@@ -256,6 +256,7 @@ class JointErrors:
 
     clips: tuple[str, ...]  # [N]
     frames: tuple[int, ...]  # [N]
+    tracks: tuple[int, ...]  # [N]
     distances: Array  # [N, J], head sizes; infinite where nothing is predicted, NaN where nothing is annotated
     visible: Flags  # [N, J]
 
@@ -275,7 +276,7 @@ def joint_errors(truth: Sequence[Labels], predictions: Sequence[Labels], head: H
     Raises:
         AnnotationError: as :func:`evaluate`.
     """
-    clips, frames, distances, visible = [], [], [], []
+    clips, frames, tracks, distances, visible = [], [], [], [], []
     for pair in _paired(truth, predictions):
         known = _with_head_sizes(pair)
         for index, person in enumerate(pair.truth.people):
@@ -290,10 +291,15 @@ def joint_errors(truth: Sequence[Labels], predictions: Sequence[Labels], head: H
                 gap[there] = np.linalg.norm(position - one.positions[0], axis=1)[there]
             clips.append(pair.clip)
             frames.append(pair.frame)
+            tracks.append(person.track_id)
             distances.append(np.where(one.present[0], gap / one.head_sizes[0], np.nan))
             visible.append(person.visible)
     return JointErrors(
-        tuple(clips), tuple(frames), np.reshape(distances, (-1, NUM_JOINTS)), np.reshape(visible, (-1, NUM_JOINTS))
+        tuple(clips),
+        tuple(frames),
+        tuple(tracks),
+        np.reshape(distances, (-1, NUM_JOINTS)),
+        np.reshape(visible, (-1, NUM_JOINTS)),
     )
 
 

@@ -1,0 +1,83 @@
+"""One stage of training in a folder: done, to be resumed, or to be started."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch.utils.data import Dataset
+
+from posewarper_models.checkpoints import load_checkpoint
+from posewarper_models.network import PoseWarper
+from posewarper_models.train.config import Config
+from posewarper_models.train.run import CONFIG, LAST, MODEL, Machine, RunError, start_model, train
+
+
+class Drawn(Dataset[dict[str, Any]]):
+    """As many samples as wanted, each drawn at random: an epoch does not depend on how many there are.
+
+    Args:
+        samples: takes what randomness it has from PyTorch's generator, as this does.
+        length: how many.
+    """
+
+    def __init__(self, samples: Dataset[dict[str, Any]], length: int) -> None:
+        self.samples, self.length = samples, length
+        self.there = len(samples)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.samples[int(torch.randint(self.there, ()))]
+
+
+def trained(
+    config: Config,
+    samples: Dataset[dict[str, Any]],
+    folder: Path,
+    *,
+    samples_an_epoch: int | None,
+    start: Path | None,
+    machine: Machine,
+    progress: bool,
+) -> PoseWarper:
+    """The model of a stage, in evaluation mode: loaded where it is done, else trained from where it was stopped.
+
+    Args:
+        config: of the stage.
+        samples: training data.
+        folder: of the stage alone.
+        samples_an_epoch: None for as many as there are.
+        start: checkpoint to start from; None for random weights.
+        machine: what to compute on.
+        progress: whether to show a bar.
+
+    Raises:
+        RunError: the folder holds a stage of another configuration.
+    """
+    if (folder / MODEL).is_file():
+        _same(config, folder)
+        return load_checkpoint(folder / MODEL)[0]
+    resume = (folder / LAST).is_file()
+    if folder.exists() and not resume and (folder / CONFIG).is_file():
+        shutil.rmtree(folder)  # killed before its first checkpoint: there is nothing to go on from
+    train(
+        config,
+        samples if samples_an_epoch is None else Drawn(samples, samples_an_epoch),
+        folder,
+        start=start_model(config, start),
+        resume=resume,
+        machine=machine,
+        progress=progress,
+    )
+    return load_checkpoint(folder / MODEL)[0]
+
+
+def _same(config: Config, folder: Path) -> None:
+    there = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    if there != config.model_dump(mode="json"):
+        raise RunError(f"{folder}: was trained with another configuration; move it away, or name another --work folder")
