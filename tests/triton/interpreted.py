@@ -235,3 +235,17 @@ def test_a_second_derivative_is_the_reference_formulas() -> None:
         (by_input,) = torch.autograd.grad(problem.warp().square().sum(), problem.input, create_graph=True)
         (expected,) = torch.autograd.grad(by_input.square().sum(), problem.weight)
     torch.testing.assert_close(second, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_operator_passes_opcheck() -> None:
+    problem = problem_of(PLANAR[5], torch.float32).map(lambda tensor: tensor.detach().requires_grad_())
+    case = problem.case
+    geometry = (case.stride, [n for pair in case.paddings for n in pair], [n for pair in case.dilations for n in pair])
+    arguments = (problem.input, problem.offsets, [], problem.weight, None, *map(list, geometry), case.scale)
+    torch.library.opcheck(torch.ops.deformwarp.warp_triton, arguments)
+
+
+def test_a_call_compiles_into_one_graph() -> None:
+    problem = problem_of(PLANAR[5], torch.float32)
+    compiled = torch.compile(problem.warp, backend="aot_eager", fullgraph=True)
+    assert_near({"output": compiled()}, {"output": problem.warp()})
