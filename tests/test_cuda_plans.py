@@ -128,6 +128,13 @@ def test_the_plan_says_why_the_planar_path_does_not_take_a_problem(why_not: str)
         assert re.fullmatch(why_not, plan.why_not_planar)
 
 
+def test_float16_is_not_planar_where_an_offset_of_500_pixels_does_not_lead_outside() -> None:
+    wide = replace(POSEWARPER, size=(4, 512))
+    assert [plan.path for plan in plans_of(wide, torch.bfloat16, CudaDevice())] == ["planar"] * 2
+    for plan in plans_of(wide, torch.float16, CudaDevice()):
+        assert plan.why_not_planar == "the image is too large for float16"
+
+
 @pytest.mark.parametrize(
     ("dtype", "architecture", "why_not"),
     [

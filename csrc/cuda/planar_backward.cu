@@ -7,15 +7,13 @@
 #include "launch.h"
 #include "planar.h"
 #include "planar_backward.h"
+#include "planar_float_products.h"
+#include "planar_half_products.h"
 #include "planar_taps.h"
 #include "quads.h"
 
 namespace deformwarp::cuda::planar {
 namespace {
-
-// A thread's four pixels follow each other: column 2t + e of product j is pixel 4t + 2e + j of a warp's sixteen.
-__device__ constexpr int column_of(int pixel) { return pixel / 2; }
-__device__ constexpr int product_of(int pixel) { return pixel % 2; }
 
 // The integers of (2) that are a tap's own.
 struct Shift {
@@ -68,134 +66,18 @@ struct Offsets {
 
 // Regions of shared memory.
 struct Regions {
-  uint32_t cells, sums, grads, weights, raw, scratch;
+  uint32_t cells, sums, products, scratch;
 
-  template <class T>
-  __device__ static Regions of(const Geometry& g, const GradTile& tile, int tap_tiles, bool input_wanted) {
-    const CellPlane plane{g.height, g.width};
+  template <class T, class Products>
+  __device__ static Regions of(const CellPlane& plane, const Division& division, bool input_wanted) {
     Regions at;
     at.cells = shared_base();
     at.sums = at.cells + plane.cells() * cell_bytes;
-    at.grads = at.sums + (input_wanted ? round_up_to_16(plane.cells() * FixedSum<T>::bytes) : 0);
-    at.weights = at.grads + tile.words() * uint32_t(sizeof(Factors<T, 1>));
-    at.raw = at.weights + tap_tiles * tile.out_tiles * 32 * uint32_t(sizeof(Factors<T, 4>));
-    at.scratch = at.raw + tile.out_tiles * 8 * tile.pixels * uint32_t(sizeof(T));
+    at.products = at.sums + (input_wanted ? round_up_to_16(plane.cells() * FixedSum<T>::bytes) : 0);
+    at.scratch = at.products + Products::Layout::of(division).bytes();
     return at;
   }
 };
-
-// A thread's part of a tile of grad_output: four pixels in a row of every so many output channels.
-struct TilePart {
-  int first_q, step_q, pixel, row_quads;
-
-  __device__ TilePart(const Division& division, const GradTile& tile)
-      : first_q(threadIdx.x / (tile.pixels / 4)),
-        step_q(8 * division.tap_tiles),  // all threads of the block have so many rows at once
-        pixel(int(threadIdx.x) % (tile.pixels / 4) * 4),
-        row_quads(tile.pixels / 4) {}
-};
-
-// Starts the copy of a tile of grad_output, zeros where there are no pixels or channels: [8 * out_tiles, pixels].
-template <class T, int out_tiles>
-__device__ __forceinline__ void copy_grads(uint32_t to, const Backward& p, const TilePart& part, int sample,
-                                           int first_pixel) {
-  const Geometry& g = p.geometry;
-  constexpr int quad_bytes = sizeof(T) * 4;
-  const T* from = static_cast<const T*>(p.grad_output) + int64_t(sample) * g.out_channels * g.out_plane();
-  const int pixel = first_pixel + part.pixel;
-#pragma unroll 1
-  for (int q = part.first_q; q < out_tiles * 8; q += part.step_q) {
-    const bool valid = q < g.out_channels && pixel < g.out_plane();
-    copy_async<quad_bytes>(to + (q * part.row_quads * 4 + part.pixel) * uint32_t(sizeof(T)),
-                           from + (valid ? q * g.out_plane() + pixel : 0), valid);
-  }
-  copy_async_commit();
-}
-
-// The tile as factors of both products.
-template <class T, int out_tiles>
-__device__ __forceinline__ void write_grads(uint32_t to, uint32_t raw, const GradTile& tile, const TilePart& part) {
-  using Bits = typename Quad<T>::Bits;
-  const uint32_t low = tile.words() * 4, weight = to + tile.arriving_words() * 4;
-#pragma unroll 1
-  for (int q = part.first_q; q < out_tiles * 8; q += part.step_q) {
-    const int pixel = part.pixel;
-    const float4 four = Quad<T>::widen(shared_load<Bits>(raw + (q * part.row_quads * 4 + pixel) * uint32_t(sizeof(T))));
-    Factors<T, 4> factors;  // pixels 0, 2, 1, 3
-    factors.set(0, four.x);
-    factors.set(1, four.z);
-    factors.set(2, four.y);
-    factors.set(3, four.w);
-    const uint32_t weight_at = weight + (q * tile.weight_pitch() + pixel) * 4;
-    const uint32_t arriving_at = to + ((((q / 8 * 4) + q % 4) * tile.arriving_pitch() + pixel) * 2 + q / 4 % 2) * 4;
-    const auto write = [&](const uint32_t (&words)[4], uint32_t part_at) {
-      shared_store(weight_at + part_at, make_uint4(words[0], words[1], words[2], words[3]));
-      shared_store(arriving_at + part_at, words[0]);
-      shared_store(arriving_at + part_at + 8, words[2]);
-      shared_store(arriving_at + part_at + 16, words[1]);
-      shared_store(arriving_at + part_at + 24, words[3]);
-    };
-    write(factors.high, 0);
-    if constexpr (has_low_parts<T>) write(factors.low, low);
-  }
-}
-
-template <class T>
-__device__ __forceinline__ void store_four(uint32_t address, const Factors<T, 4>& four) {
-  shared_store(address, make_uint4(four.high[0], four.high[1], four.high[2], four.high[3]));
-  if constexpr (has_low_parts<T>) {
-    shared_store(address + 16, make_uint4(four.low[0], four.low[1], four.low[2], four.low[3]));
-  }
-}
-
-template <class T>
-__device__ __forceinline__ Factors<T, 4> load_four(uint32_t address) {
-  if constexpr (has_low_parts<T>) {
-    const uint4 high = shared_load<uint4>(address), low = shared_load<uint4>(address + 16);
-    return {{high.x, high.y, high.z, high.w}, {low.x, low.y, low.z, low.w}};
-  } else {
-    return bit_cast<Factors<T, 4>>(shared_load<uint4>(address));
-  }
-}
-
-// Two second factors side by side, of products 0 and 1.
-template <class T>
-__device__ __forceinline__ void load_factors(Factors<T, 2> (&both)[2], uint32_t address, uint32_t low) {
-  const uint4 high = shared_load<uint4>(address);
-  both[0].high[0] = high.x;
-  both[0].high[1] = high.y;
-  both[1].high[0] = high.z;
-  both[1].high[1] = high.w;
-  if constexpr (has_low_parts<T>) {
-    const uint4 words = shared_load<uint4>(address + low);
-    both[0].low[0] = words.x;
-    both[0].low[1] = words.y;
-    both[1].low[0] = words.z;
-    both[1].low[1] = words.w;
-  }
-}
-
-// (9): the first factors of what arrives at sixteen taps, [out_tiles, 32] threads' four. By one warp.
-template <class T, int out_tiles>
-__device__ void write_weights(uint32_t to, const Geometry& g, int tap_tile, int channel) {
-  const int thread = threadIdx.x % 32;
-#pragma unroll
-  for (int out_tile = 0; out_tile < out_tiles; ++out_tile) {
-    Factors<T, 4> weights;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int number = tap_tile * warp_taps + thread / 4 + i % 2 * 8, q = out_tile * 8 + i / 2 * 4 + thread % 4;
-      float value = 0;
-      if (number < g.total_taps() && q < g.out_channels) {
-        const TapNumber tap(g, number);
-        const int64_t row = (int64_t(tap.branch) * g.out_channels + q) * g.channels + channel;
-        value = g.scale * load_element(static_cast<const T*>(g.weight) + row * g.taps() + tap.tap(g));
-      }
-      weights.set(i, value);
-    }
-    store_four(to + (out_tile * 32 + thread) * uint32_t(sizeof(weights)), weights);
-  }
-}
 
 // The largest of all threads' numbers.
 __device__ uint32_t block_maximum(uint32_t value, uint32_t scratch) {
@@ -298,22 +180,33 @@ __device__ __forceinline__ Coordinate locate_sample(float offset, int integer, i
   }
 }
 
+template <class T, int out_tiles>
+struct ProductsOf {
+  using type = HalfProducts<T, out_tiles>;
+};
+template <int out_tiles>
+struct ProductsOf<float, out_tiles> {
+  using type = FloatProducts<out_tiles>;
+};
+
 template <class T, int out_tiles, bool input_wanted>
 class BackwardBlock {
+  using Products = typename ProductsOf<T, out_tiles>::type;
+  using Values = typename Products::Values;
+
  public:
   __device__ __forceinline__ explicit BackwardBlock(const Backward& p)
       : p_(p),
         g_(p.geometry),
         division_(p.geometry.total_taps(), backward_warps(sizeof(T), out_tiles)),
-        grad_tile_{out_tiles, division_.tile_pixels()},
         plane_{p.geometry.height, p.geometry.width},
-        at_(Regions::of<T>(p.geometry, grad_tile_, division_.tap_tiles, input_wanted)),
-        part_(division_, grad_tile_),
+        at_(Regions::of<T, Products>(plane_, division_, input_wanted)),
         channel_(blockIdx.x % p.geometry.channels),
         tap_tile_(int(threadIdx.x) / 32 / division_.subsets),
         subset_(int(threadIdx.x) / 32 - tap_tile_ * division_.subsets),
-        shifts_{{p.geometry, first_tap()}, {p.geometry, first_tap() + 8}} {
-    if (subset_ == 0) write_weights<T, out_tiles>(weights(0), g_, tap_tile_, channel_);
+        shifts_{{p.geometry, first_tap()}, {p.geometry, first_tap() + 8}},
+        products_(at_.products, division_, tap_tile_, subset_) {
+    if (subset_ == 0) products_.write_weights(g_, channel_);
   }
 
   __device__ __forceinline__ void run() {
@@ -329,21 +222,19 @@ class BackwardBlock {
     }
     if (p_.weight_sums == nullptr) return;
     block_barrier();
-    store_weight_sums<T, out_tiles>(p_, weight_sums_, at_.cells, division_, tap_tile_, subset_, segment, channel_);
+    store_weight_sums<T, out_tiles>(p_, products_.weight_sums, at_.cells, division_, tap_tile_, subset_, segment,
+                                    channel_);
   }
 
  private:
-  // Within an instruction's fragments.
-  static __device__ __forceinline__ int fragment_row() { return int(threadIdx.x) % 32 / 4; }
-  static __device__ __forceinline__ int fragment_quad() { return int(threadIdx.x) % 4; }
-  __device__ __forceinline__ int first_tap() const { return tap_tile_ * warp_taps + fragment_row(); }
+  __device__ __forceinline__ int first_tap() const { return tap_tile_ * warp_taps + int(threadIdx.x) % 32 / 4; }
   __device__ __forceinline__ int first_pixel(int tile) const {
-    return tile * grad_tile_.pixels + subset_ * subset_pixels + fragment_quad() * 4;
+    return tile * division_.tile_pixels() + subset_ * subset_pixels + int(threadIdx.x) % 4 * 4;
   }
 
   // Tiles `first` to before `last` of one sample.
   __device__ __forceinline__ void add_sample(int sample, int first, int last) {
-    copy_grads<T, out_tiles>(at_.raw, p_, part_, sample, first * grad_tile_.pixels);
+    products_.copy(p_, sample, first * division_.tile_pixels());
     const T* const from[2] = {offsets_of<T>(g_, first_tap(), sample, channel_),
                               offsets_of<T>(g_, first_tap() + 8, sample, channel_)};
     T* const to[2] = {gradients_of<T>(p_, first_tap(), sample, channel_),
@@ -361,13 +252,10 @@ class BackwardBlock {
     for (int tile = first; tile < last;) {
       const int end = input_wanted ? min(last, tile + p_.tiles_a_flush) : last;
       for (; tile < end; ++tile) {
-        copy_async_wait<0>();
-        block_barrier();
-        write_grads<T, out_tiles>(at_.grads, at_.raw, grad_tile_, part_);
-        block_barrier();
-        if (tile + 1 < last) copy_grads<T, out_tiles>(at_.raw, p_, part_, sample, (tile + 1) * grad_tile_.pixels);
+        products_.wait();
+        if (tile + 1 < last) products_.copy(p_, sample, (tile + 1) * division_.tile_pixels());
         add_tile(pixels, offsets, from, to, unit);
-        pixels.advance(grad_tile_.pixels, p_.step_rows, p_.step_columns, g_.out_width);
+        pixels.advance(division_.tile_pixels(), p_.step_rows, p_.step_columns, g_.out_width);
       }
       if constexpr (input_wanted) {
         block_barrier();
@@ -390,57 +278,42 @@ class BackwardBlock {
   __device__ __forceinline__ void add_tile(const Pixels& pixels, Offsets<T> (&offsets)[2], const T* const (&from)[2],
                                            T* const (&to)[2], float unit) {
     float arriving[2][4] = {};
-    find_arriving(arriving);
-    Factors<T, 4> values[2];
-    const int next = min(pixels.first + grad_tile_.pixels, g_.out_plane() - 4);
+    products_.find_arriving(arriving, g_.scale);
+    Values values;
+    const int next = min(pixels.first + division_.tile_pixels(), g_.out_plane() - 4);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       add_tap(i, pixels, offsets[i], arriving, values, to[i], unit);
       offsets[i].load(from[i], next, g_.out_plane());
       warp_barrier();  // else the compiler starts all taps at once, and runs out of registers
     }
-    add_to_weight_sums(values);
-  }
-
-  // (9)
-  __device__ __forceinline__ void find_arriving(float (&arriving)[2][4]) const {
-    const int pitch = grad_tile_.arriving_pitch();
-    const uint32_t at = at_.grads + (fragment_quad() * pitch + subset_ * subset_pixels + fragment_row() * 2) * 8;
-#pragma unroll
-    for (int out_tile = 0; out_tile < out_tiles; ++out_tile) {
-      Factors<T, 2> grads[2];
-      load_factors<T>(grads, at + out_tile * 4 * pitch * 8, low_parts());
-      const auto w = load_four<T>(weights(out_tile) + threadIdx.x % 32 * uint32_t(sizeof(Factors<T, 4>)));
-#pragma unroll
-      for (int j = 0; j < 2; ++j) multiply_add<T>(arriving[j], w, grads[j]);
-    }
+    products_.add_to_weight_sums(values);
   }
 
   // (10) and (12) at one tap, and the samples' values.
   __device__ __forceinline__ void add_tap(int i, const Pixels& pixels, const Offsets<T>& offsets,
-                                          const float (&arriving)[2][4], Factors<T, 4> (&values)[2], T* to,
-                                          float unit) const {
+                                          const float (&arriving)[2][4], Values& values, T* to, float unit) const {
     const float4 offset_y = Quad<T>::widen(offsets.y), offset_x = Quad<T>::widen(offsets.x);
-    float by_y[4], by_x[4];
+    float by_y[4], by_x[4], value[4];
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      const int e = column_of(k), j = product_of(k);
       const Coordinate y =
           locate_sample<T>(element_of(offset_y, k), pixels.row + shifts_[i].y, 0, plane_.outside_row());
       const Coordinate x =
           locate_sample<T>(element_of(offset_x, k), pixels.column + shifts_[i].x, k, plane_.outside_column());
       const uint32_t number = y.cell * plane_.pitch() + x.cell;
       const Cell<float> cell = load_cell(at_.cells + number * cell_bytes);
-      const float gamma = arriving[j][2 * i + e];
+      const float gamma = arriving[Products::product_of(k)][2 * i + Products::column_of(k)];
       by_y[k] = gamma * cell_dy(cell, x.fraction);
       by_x[k] = gamma * cell_dx(cell, y.fraction);
-      values[j].set(2 * e + i, cell_value(cell, y.fraction, x.fraction));
+      value[k] = cell_value(cell, y.fraction, x.fraction);
       if constexpr (input_wanted) {
         // The others would all add to the same few sums.
         const bool touches = y.cell != uint32_t(plane_.outside_row()) && x.cell != uint32_t(plane_.outside_column());
         if (touches) scatter(number, gamma * unit, y.fraction, x.fraction);
       }
     }
+    values.set(i, value);
     if (to != nullptr && pixels.first < g_.out_plane()) {
       using Bits = typename Quad<T>::Bits;
       global_store_streaming(reinterpret_cast<Bits*>(to + pixels.first),
@@ -461,36 +334,14 @@ class BackwardBlock {
     FixedSum<T>::add(bottom + bytes, corners.bottom_right);
   }
 
-  // (11)
-  __device__ __forceinline__ void add_to_weight_sums(const Factors<T, 4> (&values)[2]) {
-    const int pitch = grad_tile_.weight_pitch();
-    const uint32_t at =
-        at_.grads +
-        (grad_tile_.arriving_words() + fragment_row() * pitch + subset_ * subset_pixels + fragment_quad() * 4) * 4;
-#pragma unroll
-    for (int out_tile = 0; out_tile < out_tiles; ++out_tile) {
-      Factors<T, 2> grads[2];
-      load_factors<T>(grads, at + out_tile * 8 * pitch * 4, low_parts());
-#pragma unroll
-      for (int j = 0; j < 2; ++j) multiply_add<T>(weight_sums_[out_tile], values[j], grads[j]);
-    }
-  }
-
-  __device__ __forceinline__ uint32_t weights(int out_tile) const {
-    return at_.weights + (tap_tile_ * out_tiles + out_tile) * 32 * uint32_t(sizeof(Factors<T, 4>));
-  }
-  __device__ __forceinline__ uint32_t low_parts() const { return grad_tile_.words() * 4; }
-
   const Backward& p_;
   const Geometry& g_;
   const Division division_;
-  const GradTile grad_tile_;
   const CellPlane plane_;
   const Regions at_;
-  const TilePart part_;
   const int channel_, tap_tile_, subset_;
   const Shift shifts_[2];
-  float weight_sums_[out_tiles][4] = {};
+  Products products_;
 };
 
 template <class T, int out_tiles, bool input_wanted>

@@ -29,18 +29,36 @@ struct Division {
   DEFORMWARP_HOST_DEVICE int tile_pixels() const { return subsets * subset_pixels; }
 };
 
-// grad_output of one tile of pixels in shared memory, as second factors of the tensor cores; sizes in 4-byte words, for
-// the high parts and, behind them, for the low ones.
-struct GradTile {
-  int out_tiles, pixels;
+// What FloatProducts keeps in shared memory: grad_output of one tile of pixels as second factors of the tensor cores,
+// high parts and behind them low ones, the first factors of (9), and the tile as it comes. Sizes in 4-byte words.
+template <int out_tiles>
+struct FloatProductsLayout {
+  int pixels, tap_tiles;
 
+  DEFORMWARP_HOST_DEVICE static FloatProductsLayout of(const Division& d) { return {d.tile_pixels(), d.tap_tiles}; }
   // For (9): [out_tiles, 4, pixels] pairs of output channels q and q + 4. The pitch puts four rows in different banks.
   DEFORMWARP_HOST_DEVICE int arriving_pitch() const { return pixels + (20 - pixels % 16) % 16; }
   DEFORMWARP_HOST_DEVICE int arriving_words() const { return out_tiles * 4 * arriving_pitch() * 2; }
   // For (11): [8 * out_tiles, pixels], of every four pixels 0, 2, 1, 3. The pitch puts two rows in different banks.
   DEFORMWARP_HOST_DEVICE int weight_pitch() const { return pixels + (48 - pixels % 32) % 32; }
-  DEFORMWARP_HOST_DEVICE int weight_words() const { return out_tiles * 8 * weight_pitch(); }
-  DEFORMWARP_HOST_DEVICE int words() const { return arriving_words() + weight_words(); }
+  DEFORMWARP_HOST_DEVICE int words() const { return arriving_words() + out_tiles * 8 * weight_pitch(); }
+  DEFORMWARP_HOST_DEVICE uint32_t grad_bytes() const { return words() * 8; }
+  DEFORMWARP_HOST_DEVICE uint32_t weight_bytes() const { return tap_tiles * out_tiles * 32 * 32; }
+  DEFORMWARP_HOST_DEVICE uint32_t bytes() const { return grad_bytes() + weight_bytes() + out_tiles * 8 * pixels * 4; }
+};
+
+// What HalfProducts keeps there: the first factors of (9), and two tiles of grad_output, [8 * out_tiles, pixels].
+template <int out_tiles>
+struct HalfProductsLayout {
+  static constexpr int depths = (out_tiles + 1) / 2;  // of sixteen output channels
+  int pixels, tap_tiles;
+
+  DEFORMWARP_HOST_DEVICE static HalfProductsLayout of(const Division& d) { return {d.tile_pixels(), d.tap_tiles}; }
+  // In pixels; it puts four rows in different banks.
+  DEFORMWARP_HOST_DEVICE int pitch() const { return pixels + (80 - pixels % 64) % 64; }
+  DEFORMWARP_HOST_DEVICE uint32_t weight_bytes() const { return tap_tiles * depths * 32 * 16; }
+  DEFORMWARP_HOST_DEVICE uint32_t buffer_bytes() const { return out_tiles * 8 * pitch() * 2; }
+  DEFORMWARP_HOST_DEVICE uint32_t bytes() const { return weight_bytes() + 2 * buffer_bytes(); }
 };
 
 DEFORMWARP_HOST_DEVICE constexpr uint32_t round_up_to_16(uint32_t bytes) { return (bytes + 15) / 16 * 16; }

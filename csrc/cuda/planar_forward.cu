@@ -2,10 +2,11 @@
 // channels; samples are computed in the registers where the tensor cores want them, and the sums never leave the
 // registers.
 #include "cells.h"
-#include "factors.h"
 #include "launch.h"
 #include "planar.h"
+#include "planar_float_sampler.h"
 #include "planar_forward.h"
+#include "planar_half_sampler.h"
 #include "planar_taps.h"
 #include "quads.h"
 
@@ -13,8 +14,8 @@ namespace deformwarp::cuda::planar {
 namespace {
 
 // Weights where the tensor cores' second factor wants them: of one step and eight output channels, 32 threads' pairs.
-template <class T>
-constexpr uint32_t weight_bytes = sizeof(Factors<T, 2>);
+template <class Sampler>
+constexpr uint32_t weight_bytes = sizeof(typename Sampler::Weights);
 
 // One tap: where its offsets start in the block's sample, and the integers of (2) that are its own, as the sampler has
 // them.
@@ -44,13 +45,14 @@ __device__ __forceinline__ Tap load_tap(uint32_t address) {
 }
 
 // The weights of one channel: [steps, out_tiles, 32] pairs.
-template <class T, int out_tiles>
+template <class Sampler, int out_tiles>
 __device__ void write_weights(uint32_t to, const Geometry& g, int channel, int steps) {
+  using T = typename Sampler::Stored;
   const T* weight = static_cast<const T*>(g.weight);
   for (int item = threadIdx.x; item < steps * out_tiles * 32; item += blockDim.x) {
     const int thread = item % 32, out_tile = item / 32 % out_tiles, step = item / (32 * out_tiles);
     const int q = out_tile * 8 + thread / 4;
-    Factors<T, 2> pair;
+    typename Sampler::Weights pair;
 #pragma unroll
     for (int slot = 0; slot < 2; ++slot) {
       const int number = step * step_taps + slot * 4 + thread % 4;
@@ -63,19 +65,19 @@ __device__ void write_weights(uint32_t to, const Geometry& g, int channel, int s
       pair.set(slot, value);
     }
     if constexpr (sizeof(pair) == 16) {
-      shared_store(to + item * weight_bytes<T>, bit_cast<uint4>(pair));
+      shared_store(to + item * weight_bytes<Sampler>, bit_cast<uint4>(pair));
     } else {
-      shared_store(to + item * weight_bytes<T>, bit_cast<uint2>(pair));
+      shared_store(to + item * weight_bytes<Sampler>, bit_cast<uint2>(pair));
     }
   }
 }
 
-template <class T>
-__device__ __forceinline__ Factors<T, 2> load_weights(uint32_t address) {
-  if constexpr (sizeof(Factors<T, 2>) == 16) {
-    return bit_cast<Factors<T, 2>>(shared_load<uint4>(address));
+template <class Weights>
+__device__ __forceinline__ Weights load_weights(uint32_t address) {
+  if constexpr (sizeof(Weights) == 16) {
+    return bit_cast<Weights>(shared_load<uint4>(address));
   } else {
-    return bit_cast<Factors<T, 2>>(shared_load<uint2>(address));
+    return bit_cast<Weights>(shared_load<uint2>(address));
   }
 }
 
@@ -118,41 +120,12 @@ struct Offsets {
   }
 };
 
-// Samples in float32, one 16-byte load each.
-template <class T>
-struct FloatSampler {
-  using Stored = T;
-  using Bits = typename Quad<T>::Bits;
-  static constexpr uint32_t cell_bytes = cuda::cell_bytes;
-
-  uint32_t cells, pitch, outside_row, outside_column;
-
-  __device__ FloatSampler(uint32_t cells, const CellPlane& plane)
-      : cells(cells), pitch(plane.pitch()), outside_row(plane.outside_row()), outside_column(plane.outside_column()) {}
-
-  static __device__ uint32_t tap_word(int shift) { return base_of(shift); }
-  static __device__ uint32_t pixel_word(int n) { return n; }
-
-  // Pixels 0 and 1 to the two row halves of a first factor, 2 and 3 to those of another.
-  __device__ __forceinline__ void sample(Factors<T, 4> (&samples)[2], int slot, Bits offset_y, Bits offset_x,
-                                         uint32_t base_y, uint32_t base_x) const {
-    const float4 fy = Quad<T>::widen(offset_y), fx = Quad<T>::widen(offset_x);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const Coordinate y = locate(element_of(fy, i), base_y, outside_row);
-      const Coordinate x = locate(element_of(fx, i), base_x, outside_column, i);
-      const Cell<float> cell = load_cell(cells + (y.cell * pitch + x.cell) * cell_bytes);
-      samples[i / 2].set(slot * 2 + i % 2, cell_value(cell, y.fraction, x.fraction));
-    }
-  }
-};
-
 // The samples of one unit and step times their weights. Rows of the product: of tile 0, pixels 0 and 1 of each of eight
 // threads; of tile 1, pixels 2 and 3.
 template <int out_tiles, class Sampler, class T = typename Sampler::Stored>
 __device__ __forceinline__ void add_step(float (&sums)[2][out_tiles][4], const Offsets<T>& offsets, const Pixels& at,
                                          uint32_t taps, uint32_t weights, const Sampler& sampler) {
-  Factors<T, 4> samples[2];
+  typename Sampler::Samples samples[2];
 #pragma unroll
   for (int slot = 0; slot < 2; ++slot) {
     const Tap tap = load_tap(taps + slot * 4 * uint32_t(sizeof(Tap)));
@@ -160,9 +133,9 @@ __device__ __forceinline__ void add_step(float (&sums)[2][out_tiles][4], const O
   }
 #pragma unroll
   for (int out_tile = 0; out_tile < out_tiles; ++out_tile) {
-    const Factors<T, 2> weight = load_weights<T>(weights + out_tile * 32 * weight_bytes<T>);
+    const auto weight = load_weights<typename Sampler::Weights>(weights + out_tile * 32 * weight_bytes<Sampler>);
 #pragma unroll
-    for (int tile = 0; tile < 2; ++tile) multiply_add<T>(sums[tile][out_tile], samples[tile], weight);
+    for (int tile = 0; tile < 2; ++tile) Sampler::add(sums[tile][out_tile], samples[tile], weight);
   }
 }
 
@@ -215,7 +188,7 @@ __global__ void __launch_bounds__(max_threads, 1) planar_forward(const __grid_co
   const CellPlane plane{g.height, g.width};
   const uint32_t cells = shared_base(), pixels = cells + plane.cells() * Sampler::cell_bytes;
   const uint32_t weights = pixels + g.plane() * uint32_t(sizeof(T));
-  const uint32_t taps = weights + steps * out_tiles * 32 * weight_bytes<T>;
+  const uint32_t taps = weights + steps * out_tiles * 32 * weight_bytes<Sampler>;
 
   const int thread = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   const int sample = blockIdx.x / p.tiles, tile = blockIdx.x - sample * p.tiles;
@@ -227,7 +200,7 @@ __global__ void __launch_bounds__(max_threads, 1) planar_forward(const __grid_co
   const int first_pixel = (tile * warps + warp) * warp_pixels + thread / 4 * 4;
   const Pixels at[units] = {Pixels::at<Sampler>(g, first_pixel), Pixels::at<Sampler>(g, first_pixel + unit_pixels)};
   const uint32_t my_taps = taps + thread % 4 * uint32_t(sizeof(Tap));
-  const uint32_t my_weights = weights + thread * weight_bytes<T>;
+  const uint32_t my_weights = weights + thread * weight_bytes<Sampler>;
 
   copy_plane(pixels, planes + int64_t(first_channel) * g.plane(), g.plane());
   write_taps<Sampler>(taps, g, sample, steps * step_taps);
@@ -243,15 +216,15 @@ __global__ void __launch_bounds__(max_threads, 1) planar_forward(const __grid_co
   for (int channel = first_channel; channel < end_channel; ++channel) {
     copy_async_wait<0>();
     block_barrier();
-    write_weights<T, out_tiles>(weights, g, channel, steps);
-    build_cells(cells, plane, [&](int pixel) {
+    write_weights<Sampler, out_tiles>(weights, g, channel, steps);
+    Sampler::build(cells, plane, [&](int pixel) {
       return shared_element(pixels + pixel * uint32_t(sizeof(T)), static_cast<const T*>(nullptr));
     });
     block_barrier();
     if (channel + 1 < end_channel) copy_plane(pixels, planes + int64_t(channel + 1) * g.plane(), g.plane());
     for (int step = 0; step < steps; ++step) {
       const uint32_t step_taps_at = my_taps + step * step_taps * uint32_t(sizeof(Tap));
-      const uint32_t step_weights_at = my_weights + step * out_tiles * 32 * weight_bytes<T>;
+      const uint32_t step_weights_at = my_weights + step * out_tiles * 32 * weight_bytes<Sampler>;
       load(offsets[1], at[1], channel, step);
       add_step(sums[0], offsets[0], at[0], step_taps_at, step_weights_at, sampler);
       // The next step's, or the next channel's: they arrive while its plane is built. The last are loaded in vain.
@@ -282,17 +255,18 @@ __global__ void __launch_bounds__(add_up_threads) planar_add_up(const __grid_con
   store_output<T>(p, int(first / plane % g.out_channels), first, sum);
 }
 
-template <class T>
+template <class Sampler>
 void (*kernel_for(int out_tiles))(Forward) {
-  return out_tiles == 3 ? planar_forward<FloatSampler<T>, 3> : planar_forward<FloatSampler<T>, 4>;
+  return out_tiles == 3 ? planar_forward<Sampler, 3> : planar_forward<Sampler, 4>;
 }
 
-template <class T>
+template <class Sampler>
 void run(const Problem& problem, const ForwardPlan& plan, const Forward& params, Stream stream) {
   const dim3 grid(unsigned(plan.tiles * problem.samples), unsigned(plan.parts));
-  launch(kernel_for<T>(out_tiles_of(problem)), grid, dim3(plan.warps * 32), plan.shared_bytes, stream, params);
+  launch(kernel_for<Sampler>(out_tiles_of(problem)), grid, dim3(plan.warps * 32), plan.shared_bytes, stream, params);
   if (plan.parts == 1) return;
-  launch(planar_add_up<T>, dim3(unsigned(plan.add_up_blocks(problem))), dim3(add_up_threads), 0, stream, params);
+  launch(planar_add_up<typename Sampler::Stored>, dim3(unsigned(plan.add_up_blocks(problem))), dim3(add_up_threads), 0,
+         stream, params);
 }
 
 }  // namespace
@@ -302,9 +276,9 @@ void forward(const Problem& problem, const Output& output, const ForwardPlan& pl
                        output.output,          plan.parts == 1 ? nullptr : static_cast<float*>(workspace),
                        int(plan.tiles),        int(plan.parts),
                        int(plan.part_channels)};
-  if (problem.dtype == DType::float32) return run<float>(problem, plan, params, stream);
-  if (problem.dtype == DType::float16) return run<Half>(problem, plan, params, stream);
-  run<BFloat16>(problem, plan, params, stream);
+  if (problem.dtype == DType::float32) return run<FloatSampler<float>>(problem, plan, params, stream);
+  if (problem.dtype == DType::float16) return run<HalfSampler>(problem, plan, params, stream);
+  run<FloatSampler<BFloat16>>(problem, plan, params, stream);
 }
 
 }  // namespace deformwarp::cuda::planar

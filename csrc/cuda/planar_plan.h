@@ -15,6 +15,8 @@ namespace deformwarp::cuda::planar {
 using general::ceil_div;
 
 constexpr int64_t cell_bytes = 16;
+// Forward: HalfSampler has smaller ones.
+inline int64_t forward_cell_bytes(const Problem& problem) { return problem.dtype == DType::float16 ? 8 : cell_bytes; }
 
 // Blocks of a launch, one on each multiprocessor at a time, take as long as the busiest multiprocessor.
 inline int64_t rounds(int64_t blocks, const Device& device) { return ceil_div(blocks, device.multiprocessors); }
@@ -46,7 +48,7 @@ struct ForwardPlan {
 inline int64_t forward_shared_bytes(const Problem& problem) {
   const int64_t steps = steps_of(int(problem.total_taps()));
   const CellPlane plane{int(problem.height), int(problem.width)};
-  return int64_t(plane.cells()) * cell_bytes + problem.plane() * element_bytes(problem) +
+  return plane.cells() * forward_cell_bytes(problem) + problem.plane() * element_bytes(problem) +
          steps * out_tiles_of(problem) * 32 * 2 * factor_bytes(problem) + steps * step_taps * 16;
 }
 
@@ -118,13 +120,16 @@ struct BackwardPlan {
 inline int64_t backward_shared_bytes(const Problem& problem, bool input_wanted) {
   const Division division = division_of(problem);
   const CellPlane plane{int(problem.height), int(problem.width)};
-  const GradTile tile{out_tiles_of(problem), division.tile_pixels()};
-  const int64_t sum_bytes = problem.dtype == DType::float32 ? 8 : 4;
-  const int64_t loop = int64_t(plane.cells()) * cell_bytes +
-                       (input_wanted ? round_up_to_16(uint32_t(plane.cells() * sum_bytes)) : 0) +
-                       (tile.words() + division.tap_tiles * tile.out_tiles * 32 * 4) * factor_bytes(problem) +
-                       tile.out_tiles * 8 * tile.pixels * element_bytes(problem) + division.warps() * 4;
-  const int64_t weight_sums = division.subsets * division.tap_tiles * warp_taps * tile.out_tiles * 8 * 4;
+  const bool four = out_tiles_of(problem) == 4;
+  const auto bytes_of = [&](auto three_layout, auto four_layout) {
+    return four ? four_layout.of(division).bytes() : three_layout.of(division).bytes();
+  };
+  const bool is_float = problem.dtype == DType::float32;
+  const int64_t products = is_float ? bytes_of(FloatProductsLayout<3>{}, FloatProductsLayout<4>{})
+                                    : bytes_of(HalfProductsLayout<3>{}, HalfProductsLayout<4>{});
+  const int64_t sums = input_wanted ? round_up_to_16(uint32_t(plane.cells() * (is_float ? 8 : 4))) : 0;
+  const int64_t loop = plane.cells() * cell_bytes + sums + products + division.warps() * 4;
+  const int64_t weight_sums = division.subsets * division.tap_tiles * warp_taps * out_tiles_of(problem) * 8 * 4;
   return std::max(loop, weight_sums);
 }
 
@@ -143,6 +148,19 @@ inline BackwardPlan plan_backward(const Problem& problem, const Wanted& wanted, 
                           (wanted.weight ? problem.total_taps() * problem.channels * problem.out_channels : 0);
   plan.finish_blocks = std::min<int64_t>(ceil_div(results, finish_threads), device.multiprocessors * 8);
   return plan;
+}
+
+// HalfSampler takes an offset of 500 pixels to lead out of the image.
+inline bool far_offsets_lead_outside(const Problem& problem) {
+  constexpr int64_t far = 500;
+  for (int64_t d = 0; d < problem.branch_count; ++d) {
+    const Branch& b = problem.branches[d];
+    if (problem.height + b.padding_h > far || problem.width + b.padding_w > far) return false;
+    const int64_t last_row = problem.out_height + b.dilation_h * (problem.kernel_h - 1) - b.padding_h;
+    const int64_t last_column = problem.out_width + b.dilation_w * (problem.kernel_w - 1) - b.padding_w;
+    if (last_row > far || last_column > far) return false;
+  }
+  return true;
 }
 
 // Why the planar kernels cannot take the problem, or nothing.
@@ -164,6 +182,8 @@ inline std::string why_not(const Problem& problem, const Device& device) {
   if (problem.plane() * element_bytes(problem) % 16 != 0) return "a plane of the input is no multiple of 16 bytes";
   const auto unaligned = [](const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 != 0; };
   if (unaligned(problem.input)) return "the input does not start at a multiple of 16 bytes";
+  if (problem.dtype == DType::float16 && !far_offsets_lead_outside(problem))
+    return "the image is too large for float16";
   for (int64_t d = 0; d < problem.branch_count; ++d) {
     const Branch& branch = problem.branches[d];
     if (branch.mask != nullptr) return "there are masks";

@@ -133,6 +133,28 @@ def test_an_operation_on_halves_rounds_once(kind: str, operation: str) -> None:
     assert np.array_equal(actual, expected | np.roll(expected, 1) << 16)
 
 
+def test_a_saturating_packed_sum_is_clamped_and_turns_nan_into_zero() -> None:
+    a, b, _ = half_operands(FLOAT16)
+    with np.errstate(invalid="ignore", over="ignore"):
+        exact = sum(x.astype(np.uint16).view(np.float16).astype(np.float64) for x in (a, b))
+        clamped = np.clip(np.nan_to_num(exact, nan=0.0), 0, 1).astype(np.float16)
+    expected = (clamped + np.float16(0)).view(np.uint16).astype(np.uint32)  # -0 becomes 0
+    actual = run(50, a | np.roll(a, 1) << 16, b | np.roll(b, 1) << 16)
+    assert np.array_equal(actual, expected | np.roll(expected, 1) << 16)
+
+
+def test_one_of_two_elements_is_broadcast() -> None:
+    pairs = np.random.default_rng(0).integers(0, 1 << 32, 1000, np.uint32)
+    assert np.array_equal(run(51, pairs), (pairs & 0xFFFF) * 0x10001)
+    assert np.array_equal(run(52, pairs), (pairs >> 16) * 0x10001)
+
+
+def test_sums_and_limits_of_16_bits_are_apart() -> None:
+    a, b, c = (np.random.default_rng(seed).integers(0, 1 << 32, 5000, np.uint32) for seed in range(3))
+    expected = np.minimum(a.view(np.uint16) + b.view(np.uint16), c.view(np.uint16)).view(np.uint32)
+    assert np.array_equal(run(53, a, b, c), expected)
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_packed_bfloat16_needs_sm_80(operation: str) -> None:
     op = FIRST_OP["bf16"] + list(OPERATIONS).index(operation)

@@ -79,6 +79,27 @@ def test_wild_offsets_sample_nothing(axis: int, dtype: torch.dtype) -> None:
         assert not tensor.any(), name
 
 
+@dtypes
+def test_far_offsets_sample_nothing(dtype: torch.dtype) -> None:
+    far = [sign * (512 * scale + step) for sign in (1, -1) for scale in (1, 2, 4, 100) for step in (-16, 0, 16)]
+    positions = [position for f in far for position in ((f, 2.5), (2.5, f))]
+    for name, tensor in forward_and_gradients(sampled_at(positions, dtype)).items():
+        assert not tensor.any(), name
+
+
+@dtypes
+def test_neighbours_of_opposite_extremes_do_not_overflow(dtype: torch.dtype) -> None:
+    problem = sampled_at([(2.5, 3.5), (1.0, 2.25), (3.75, 4.0)], dtype)
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    largest = torch.finfo(torch.float16).max
+    problem.input = (largest * (1 - 2 * ((rows + columns) % 2))).to(dtype).expand_as(problem.input)
+    problem.weight = problem.weight / problem.weight.abs().sum()
+    with deformwarp.use_backend("reference"):
+        expected = problem.warp()
+    bound = 8 * torch.finfo(dtype).eps * largest
+    torch.testing.assert_close(problem.warp(), expected, rtol=0, atol=bound)
+
+
 def test_sums_of_the_inputs_gradient_are_emptied_before_they_overflow() -> None:
     # One block, and every sample at one pixel: more terms than an integer of 32 bits has room for.
     case = Case("one_pixel_of_all", 1, 1, (24, 24), 1, (5, 5), dilations=((1, 1),) * 5)

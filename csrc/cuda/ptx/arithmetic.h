@@ -55,6 +55,17 @@ __device__ __forceinline__ uint32_t add_min(uint32_t a, uint32_t b, uint32_t c) 
 #endif
 }
 
+// The same for the two halves of 32 bits, modulo 2^16.
+__device__ __forceinline__ uint32_t add_min_u16x2(uint32_t a, uint32_t b, uint32_t c) {
+#ifdef __CUDACC__
+  return __viaddmin_u16x2(a, b, c);
+#else
+  const uint32_t low = min(uint32_t(uint16_t(a + b)), c & 0xffff);
+  const uint32_t high = min(uint32_t(uint16_t((a >> 16) + (b >> 16))), c >> 16);
+  return low | high << 16;
+#endif
+}
+
 #ifndef __CUDACC__
 namespace plain_meaning {
 

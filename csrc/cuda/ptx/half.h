@@ -60,6 +60,10 @@ inline double fma_relu(double a, double b, double c) {
 inline double add(double a, double b, double) { return add_to_odd(a, b); }
 inline double sub(double a, double b, double) { return add_to_odd(a, -b); }
 inline double mul(double a, double b, double) { return a * b; }
+inline double add_saturate(double a, double b, double) {
+  const double sum = add_to_odd(a, b);
+  return sum > 0 ? (sum < 1 ? sum : 1.0) : 0.0;
+}
 // A number wins over NaN, and -0 is less than +0.
 inline double smaller(double a, double b, double) {
   return std::isnan(a) ? b : std::isnan(b) ? a : a == b ? (std::signbit(a) ? a : b) : (a < b ? a : b);
@@ -187,6 +191,35 @@ __device__ __forceinline__ uint32_t mul_f16x2(uint32_t a, uint32_t b) {
   DEFORMWARP_TWO_OPERANDS("mul.rn.f16x2")
 #else
   return plain_meaning::by_element<plain_meaning::Float16>(plain_meaning::mul, a, b);
+#endif
+}
+
+// a + b, clamped to [0, 1]; NaN becomes 0.
+__device__ __forceinline__ uint32_t add_saturate_f16x2(uint32_t a, uint32_t b) {
+#ifdef __CUDACC__
+  DEFORMWARP_TWO_OPERANDS("add.rn.sat.f16x2")
+#else
+  return plain_meaning::by_element<plain_meaning::Float16>(plain_meaning::add_saturate, a, b);
+#endif
+}
+
+// One of the two elements, twice. The assembler makes it part of the operation that takes it.
+__device__ __forceinline__ uint32_t broadcast_low(uint32_t a) {
+#ifdef __CUDACC__
+  uint32_t d;
+  asm("{.reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {low, low};}" : "=r"(d) : "r"(a));
+  return d;
+#else
+  return (a & 0xffff) * 0x10001u;
+#endif
+}
+__device__ __forceinline__ uint32_t broadcast_high(uint32_t a) {
+#ifdef __CUDACC__
+  uint32_t d;
+  asm("{.reg .b16 low, high; mov.b32 {low, high}, %1; mov.b32 %0, {high, high};}" : "=r"(d) : "r"(a));
+  return d;
+#else
+  return (a >> 16) * 0x10001u;
 #endif
 }
 

@@ -78,6 +78,14 @@ __device__ __forceinline__ uint32_t result(int op, uint32_t a, uint32_t b, uint3
       return bit_cast<uint32_t>(subtract_saturate(x, y));
     case 38:
       return add_min(a, b, c);
+    case 50:
+      return add_saturate_f16x2(a, b);
+    case 51:
+      return broadcast_low(a);
+    case 52:
+      return broadcast_high(a);
+    case 53:
+      return add_min_u16x2(a, b, c);
     case 40:
       return shuffle(a, b);
     case 41:
