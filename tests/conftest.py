@@ -16,6 +16,8 @@ import deformwarp
 from deformwarp.backends import BACKENDS
 from deformwarp.native import available_isas
 
+collect_ignore = ["typing"]  # for type checkers: one of its files is wrong on purpose
+
 
 @dataclass(frozen=True)
 class BackendUnderTest:
