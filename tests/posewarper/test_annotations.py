@@ -132,6 +132,11 @@ def test_predicted_joints_may_be_anywhere(broken: Callable[[Edit], Path]) -> Non
     assert labels.frames[0].people[0].keypoints[0, 0] == 300
 
 
+def test_predicted_people_may_leave_the_image(broken: Callable[[Edit], Path]) -> None:
+    (labels,) = read_posetrack(broken(lambda data: data["annotations"][0].update(bbox=[96, 2, 9, 4])))
+    assert labels.frames[0].people[0].box == (96, 2, 9, 4)
+
+
 def test_a_missing_box_is_drawn_around_the_joints(broken: Callable[[Edit], Path]) -> None:
     (labels,) = read_posetrack(broken(lambda data: data["annotations"][0].pop("bbox")))
     assert labels.frames[0].people[0].box == pytest.approx((5 - 0.15 * 48, 4 - 0.15 * 32, 1.3 * 48, 1.3 * 32))
@@ -158,7 +163,7 @@ def test_a_missing_box_is_drawn_around_the_joints(broken: Callable[[Edit], Path]
         (lambda d: d["annotations"][1]["keypoints"].__setitem__(0, float("nan")), r"annotations\.1\.keypoints\.0: "),
         (lambda d: d["annotations"][1].update(scores=[1.0]), r"annotations\.1\.scores: 1 numbers, should be 17"),
         (lambda d: d["annotations"][1].update(bbox=[1, 2, 0, 4]), r"annotations\.1\.bbox: width 0 and height 4"),
-        (lambda d: d["annotations"][1].update(bbox=[96, 2, 9, 4]), r"annotations\.1\.bbox: .*outside the 96 x 64"),
+        (lambda d: d["annotations"][1].update(bbox=[96, 2, 9, 4], scores=[]), r"\.1\.bbox: .*outside the 96 x 64"),
         (lambda d: d["annotations"][1].update(bbox=[1, 2]), r"annotations\.1\.bbox: List should have at least 4"),
         (lambda d: d["annotations"][1].update(bbox_head=[1, 2, -3, 4]), r"annotations\.1\.bbox_head: width -3"),
         (lambda d: d["categories"][0]["keypoints"].__setitem__(1, "left_eye"), "missing .*head_bottom.* unknown .*eye"),
