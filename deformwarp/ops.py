@@ -44,8 +44,8 @@ def _fake_warp(
     return input.new_empty(problem.output_shape)
 
 
-def _gradient_like(tensor: Tensor, wanted: bool) -> Tensor:
-    # Where a gradient is not wanted, a tensor without elements stands for it.
+def gradient_like(tensor: Tensor, wanted: bool) -> Tensor:
+    """Memory for a gradient; where it is not wanted, a tensor without elements stands for it."""
     return tensor.new_empty(tensor.shape if wanted else 0)
 
 
@@ -66,10 +66,10 @@ def _fake_warp_backward(
 ) -> Gradients:
     rules.check(rules.Problem(input, offsets, masks, weight, None, stride, padding, dilation, grad_output=grad_output))
     return (
-        _gradient_like(input, input_wanted),
-        [_gradient_like(offset, offsets_wanted) for offset in offsets],
-        [_gradient_like(mask, masks_wanted) for mask in masks],
-        _gradient_like(weight, weight_wanted),
+        gradient_like(input, input_wanted),
+        [gradient_like(offset, offsets_wanted) for offset in offsets],
+        [gradient_like(mask, masks_wanted) for mask in masks],
+        gradient_like(weight, weight_wanted),
     )
 
 

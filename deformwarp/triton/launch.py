@@ -15,11 +15,10 @@ import triton.language as tl
 from torch import Tensor
 
 from deformwarp import rules
+from deformwarp.ops import Gradients, gradient_like
 from deformwarp.triton import packing, planar, sampling, shared, tuning
 from deformwarp.triton.arguments import Branches, Shape, branches_of, shape_of
 from deformwarp.triton.plan import Device, Plan, Tile, cdiv, chunk_tiles, is_split
-
-Gradients = tuple[Tensor, list[Tensor], list[Tensor], Tensor]  # of input, offsets, masks, weight
 
 TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 BLOCK = 1024  # elements of one program in kernels that only move numbers
@@ -245,12 +244,11 @@ def warp_backward(
     problem = rules.Problem(input, offsets, masks, weight, None, stride, padding, dilation, grad_output=grad_output)
     rules.check(problem)
     wanted = Wanted(input_wanted, offsets_wanted, masks_wanted and len(masks) > 0, weight_wanted)
-    # Where a gradient is not wanted, a tensor without elements stands for it.
-    grad_offsets = [_dense_like(offset, offsets_wanted) for offset in offsets]
-    grad_masks = [_dense_like(mask, masks_wanted) for mask in masks]
+    grad_offsets = [gradient_like(offset, offsets_wanted) for offset in offsets]
+    grad_masks = [gradient_like(mask, masks_wanted) for mask in masks]
     if grad_output.numel() == 0:
         grad_weight = torch.zeros_like(weight) if weight_wanted else weight.new_empty(0)
-        return _dense_like(input, input_wanted), grad_offsets, grad_masks, grad_weight
+        return gradient_like(input, input_wanted), grad_offsets, grad_masks, grad_weight
     with torch.cuda.device_of(input):
         ready = Prepared.of(problem)
         grad_output = grad_output.contiguous()
@@ -271,10 +269,6 @@ def warp_backward(
             grad_masks,
             weight.new_empty(0) if partial_weights is None else _unpack_weight(partial_weights.sum(0), problem),
         )
-
-
-def _dense_like(tensor: Tensor, wanted: bool) -> Tensor:
-    return tensor.new_empty(tensor.shape if wanted else 0)
 
 
 def _partial_weights(ready: Prepared, chunks: int) -> Tensor:
