@@ -12,10 +12,8 @@ import deformwarp
 from benchmarks.calls import Outcome, call
 from benchmarks.peers import PEERS, Peer, Warp
 from benchmarks.workloads import MODES, Inputs, Mode, Workload
+from deformwarp.accuracy import TOLERANCE
 
-#: Largest relative error (Frobenius norms) of output and of each gradient. One wrong pixel in a million exceeds
-#: float32's; positions computed in half precision exceed the half types'.
-TOLERANCE = {"float64": 1e-10, "float32": 1e-4, "float16": 2e-3, "bfloat16": 1e-2}
 LARGEST_REFERENCE = 11_000_000  # bilinear samples; two PoseWarper frames
 
 
@@ -82,7 +80,7 @@ class Gate:
             inputs.grad_output = _only(self.samples, inputs.grad_output)
         with poisoned(peer):
             outcome = call(peer, warp, inputs, mode)
-        tolerance = peer.tolerance.get(self.workload.dtype, TOLERANCE[self.workload.dtype])
+        tolerance = peer.tolerance.get(self.workload.dtype, TOLERANCE[self.workload.torch_dtype])
         return max(self._error(name, *pair, tolerance) for name, pair in self._pairs(outcome).items())
 
     def _pairs(self, outcome: Outcome) -> dict[str, tuple[Tensor, Tensor]]:

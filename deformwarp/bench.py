@@ -17,15 +17,12 @@ from torch import Tensor
 from torch.utils.benchmark import Measurement, Timer
 
 from deformwarp import backends
+from deformwarp.accuracy import TOLERANCE
 from deformwarp.functional import fused_deform_warp
 from deformwarp.rules import DTYPES
 
 OFFSET_SIGMA = 3.0  # pixels
 SLICES = 3  # the two take turns, so that the machine's noise hits both alike
-
-#: Largest relative error (Frobenius norms) against the reference in float64. One wrong pixel in a million exceeds
-#: float32's; positions computed in half precision exceed the half types'.
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 
 
 @dataclass(frozen=True)

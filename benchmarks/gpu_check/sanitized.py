@@ -11,9 +11,9 @@ from dataclasses import replace
 import torch
 
 from benchmarks.calls import call
-from benchmarks.gate import TOLERANCE
 from benchmarks.peers import PEERS
 from benchmarks.workloads import HALF_AND_FLOAT, MODES, POSEWARPER_DILATIONS, Workload, make_inputs
+from deformwarp.accuracy import TOLERANCE
 
 PLANAR = Workload("planar", "sanitized", 2, 3, 5, 12, 16, 3, POSEWARPER_DILATIONS, offsets="random")
 SHARED = Workload("shared", "sanitized", 2, 8, 6, 7, 9, 2, (1, 2), groups=2, masked=True, offsets="random")
@@ -42,7 +42,7 @@ def main(device: str = "cuda") -> int:
     wrong = 0
     for workload in WORKLOADS:
         error = largest_error(workload, device)
-        is_right = error <= 2 * TOLERANCE[workload.dtype]  # both sides may be off
+        is_right = error <= 2 * TOLERANCE[workload.torch_dtype]  # both sides may be off
         wrong += not is_right
         sys.stdout.write(
             f"{workload.name}, N={workload.samples}, {workload.dtype}: {error:.1e}{'' if is_right else ' WRONG'}\n"
