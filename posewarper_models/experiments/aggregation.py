@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from posewarper_models.aggregate import WEIGHTS, Weights, aggregate, with_joints
 from posewarper_models.data.annotations import Array, Clip, Labels
 from posewarper_models.evaluate import HEAD_SHARE, JointErrors, joint_errors
-from posewarper_models.experiments.comparison import average_precisions, held_to, scored_alike
+from posewarper_models.experiments.comparison import average_precisions, held_to, scored_alike, thinned
 from posewarper_models.experiments.results import Result
 from posewarper_models.experiments.tables import Page, deviation, mean_of, table
 from posewarper_models.experiments.tallies import Integers, Ratio, Tally, tally
@@ -42,6 +42,7 @@ METHODS: dict[str, tuple[str, Weights, bool]] = {  # name, weights, whether heat
 SPLITS = {"test": "clean", "hard": "long exposures, occluders"}
 SPEEDS = ("slow joints", "medium joints", "fast joints")
 VISIBILITY = ("visible", "hidden")
+Speeds = dict[tuple[int, int], Array]
 # Table 2 of the paper, mAP of HRNet and of aggregation.
 PAPER = {"single": 77.3, "paper": 79.8}
 
@@ -59,6 +60,8 @@ def measure(space: Workspace) -> dict[str, Any]:
 
 def _split(space: Workspace, model: PoseWarper, split: str, clips: Sequence[Clip], bounds: Array) -> dict[str, Any]:
     folder = space.own / space.study.main / split
+    speed = {clip.id: speeds(clip.labels) for clip in clips}
+    clips = [clip.relabelled(thinned(clip.labels)) for clip in clips]
     truth = [clip.labels for clip in clips]
     found = {}
     for method in METHODS:
@@ -69,7 +72,7 @@ def _split(space: Workspace, model: PoseWarper, split: str, clips: Sequence[Clip
         of_clip = [held_to(clip.labels, of_method[number]) for of_method in found.values()]
         for method, labels in zip(METHODS, scored_alike(model, clip.frames, clip.labels, of_clip), strict=True):
             final[method].append(labels)
-    return {method: _measured(truth, labels, bounds) for method, labels in final.items()}
+    return {method: _measured(truth, labels, speed, bounds) for method, labels in final.items()}
 
 
 def aggregated(model: PoseWarper, clips: Sequence[Clip], method: str, progress: bool) -> list[Labels]:
@@ -84,18 +87,20 @@ def aggregated(model: PoseWarper, clips: Sequence[Clip], method: str, progress: 
     return found
 
 
-def _measured(truth: Sequence[Labels], predictions: Sequence[Labels], bounds: Array) -> dict[str, Any]:
+def _measured(
+    truth: Sequence[Labels], predictions: Sequence[Labels], speed: Mapping[str, Speeds], bounds: Array
+) -> dict[str, Any]:
     errors = joint_errors(truth, predictions)
     videos = [labels.clip for labels in truth]
     hidden = np.where(errors.visible, 0, 1)
     return {
-        "speed": tally(errors, _speed_classes(errors, truth, bounds), SPEEDS, videos).to_json(),
+        "speed": tally(errors, _speed_classes(errors, speed, bounds), SPEEDS, videos).to_json(),
         "visibility": tally(errors, hidden, VISIBILITY, videos).to_json(),
         "ap": average_precisions(truth, predictions),
     }
 
 
-def speeds(labels: Labels) -> dict[tuple[int, int], Array]:
+def speeds(labels: Labels) -> Speeds:
     """(frame, track) -> [J], head sizes a frame to and from the neighbouring frames; NaN where there is none."""
     found = {}
     for index, frame in enumerate(labels.frames):
@@ -120,9 +125,8 @@ def speed_bounds(clips: Sequence[Clip]) -> Array:
     return np.asarray(np.nanquantile(every, [1 / 3, 2 / 3]))
 
 
-def _speed_classes(errors: JointErrors, truth: Sequence[Labels], bounds: Array) -> Integers:
+def _speed_classes(errors: JointErrors, known: Mapping[str, Speeds], bounds: Array) -> Integers:
     """[N, J], the place in :data:`SPEEDS` of each joint; -1 where its speed is not known."""
-    known = {labels.clip: speeds(labels) for labels in truth}
     rows = zip(errors.clips, errors.frames, errors.tracks, strict=True)
     found = np.array([known[clip][frame, track] for clip, frame, track in rows])
     return np.where(np.isnan(found), -1, np.searchsorted(bounds, np.nan_to_num(found)))

@@ -21,6 +21,7 @@ from posewarper_models.propagate import REACH, Propagator, assignments, propagat
 from posewarper_models.skeleton import NUM_JOINTS
 from posewarper_models.video import Frames
 
+MEASURED_EVERY = 3  # frames: aggregation computes seven for each, and neighbours say nearly the same
 DISTANCES = tuple(f"δ={delta}" for delta in range(1, REACH + 1))
 
 
@@ -92,6 +93,11 @@ def held_to(truth: Labels, predicted: Labels) -> Labels:
                 people.append(replace(person, keypoints=person.keypoints * joints[:, None]))
         frames.append(replace(frame, labelled=known.labelled, people=tuple(p for p in people if p.annotated.any())))
     return replace(predicted, frames=tuple(frames))
+
+
+def thinned(labels: Labels) -> Labels:
+    """Labels of the frames that aggregation is measured on."""
+    return labels.keep_labelled(labels.labelled[::MEASURED_EVERY])
 
 
 def scored_alike(

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from posewarper_models.aggregate import WEIGHTS, Weights, aggregate, with_joints
-from posewarper_models.data.annotations import Clip, Labels
+from posewarper_models.data.annotations import Labels
 from posewarper_models.evaluate import joint_errors
-from posewarper_models.experiments.comparison import average_precisions, held_to
+from posewarper_models.experiments.comparison import average_precisions, held_to, thinned
 from posewarper_models.experiments.results import Result
 from posewarper_models.experiments.tables import Page, deviation, mean_of, table
 from posewarper_models.experiments.tallies import Ratio, Tally, tally
@@ -33,7 +33,6 @@ METHODS = {
     "gt7": "GT (7x)",
     "aggregated": "GT (1x) + ST-Agg.",
 }
-MEASURED_EVERY = 3  # neighbouring frames say nearly the same, and aggregation computes seven for each
 
 
 def measure(space: Workspace) -> dict[str, Any]:
@@ -85,7 +84,7 @@ def around(dense: Labels, sparse: Labels) -> Labels:
 def _measured(
     space: Workspace, folder: Path, method: str, make: Callable[[], PoseWarper], weights: Weights
 ) -> dict[str, Any]:
-    clips = [_thinned(clip) for clip in space.clips("test")]
+    clips = [clip.relabelled(thinned(clip.labels)) for clip in space.clips("test")]
 
     def found() -> list[Labels]:
         model = make()
@@ -107,10 +106,6 @@ def _measured(
         "tally": tally(errors, together, ["all"], [labels.clip for labels in truth]).to_json(),
         "ap": average_precisions(truth, predictions),  # every method has the heights of its own heatmaps as scores
     }
-
-
-def _thinned(clip: Clip) -> Clip:
-    return clip.relabelled(clip.labels.keep_labelled(clip.labels.labelled[::MEASURED_EVERY]))
 
 
 def section(results: Sequence[Result], page: Page) -> str:

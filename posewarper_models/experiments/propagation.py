@@ -77,8 +77,7 @@ def _regime(space: Workspace, regime: str) -> dict[str, Any]:
     shared, own = space.shared / regime, space.own / regime
     predicted: Predicted = {}
     for method, propagator in _flows(space, regime).items():
-        folder = own if method.startswith("learned") else shared
-        predicted[method] = _kept(space, folder, method, tasks, propagator)
+        predicted[method] = _kept(space, shared, method, tasks, propagator)
     models: dict[str, Callable[[], Propagator]] = {
         "network-same-crop": lambda: by_single_frames(network),
         "posewarper": lambda: by_warping(space.posewarper(regime), SUBPIXEL_DECODING),

@@ -38,8 +38,8 @@ EXPERIMENTS = {
         "Propagation (table 1)",
         "Every 7th frame is labelled; every other frame takes the label nearest in time, up to three frames away. All "
         "methods have the same joints to find: those that the crop around the labelled person can show in both frames. "
-        "Flow is tuned on videos of its own. Average precision has, for all methods, the height of the per-frame "
-        "network's heatmap at the joint as its score.",
+        "Flow is tuned on videos of its own; the learned one is trained once for all seeds. Average precision has, for "
+        "all methods, the height of the per-frame network's heatmap at the joint as its score.",
         propagation.measure,
         propagation.section,
     ),

@@ -128,7 +128,8 @@ class Study(_Section):
     main: str  # the regime of everything that is not about regimes
     dilations: dict[str, tuple[int, ...]]  # sets that are compared; "main" is that of everything else
     heatmaps: Schedule
-    warping: Schedule
+    warping: Schedule  # at the main regime, from the heatmap network
+    adapted: Schedule  # at another regime, from the main one's warping part
     cycle: Schedule
     flow_network: FlowNetworkSettings = FlowNetworkSettings()
     farneback: dict[str, tuple[Any, ...]] = {}  # settings of Farneback to choose from, besides its defaults

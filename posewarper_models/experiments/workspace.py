@@ -1,11 +1,11 @@
 """What the experiments of one seed share: clips, trained models, predictions; made when first asked for, then kept.
 
 WORK/CONFIG/DATA/videos/                                the synthetic videos
-WORK/CONFIG/DATA/shared/...                             what does not depend on the seed: tuned flow, its predictions
+WORK/CONFIG/DATA/shared/flow.ckpt                       the learned flow, one for all seeds
+WORK/CONFIG/DATA/shared/REGIME/...                      tuned flow; predictions of what does not depend on the seed
 WORK/CONFIG/DATA/seed-0/heatmaps/                       stage 1
 WORK/CONFIG/DATA/seed-0/REGIME/warping-DILATIONS/       stage 2
 WORK/CONFIG/DATA/seed-0/REGIME/cycle/
-WORK/CONFIG/DATA/seed-0/flow.ckpt                       the learned flow
 WORK/CONFIG/DATA/seed-0/REGIME/predictions/METHOD.json
 """
 
@@ -81,17 +81,17 @@ class Workspace:
         return self.stage("heatmaps", self.study.heatmaps, self.own / "heatmaps", self.sparse())
 
     def posewarper(self, regime: str | None = None, dilations: str = "main") -> PoseWarper:
-        """Stage 2, trained at the stride at which it is used."""
-        regime = regime or self.study.main
-        self.heatmap_network()
-        return self.stage(
-            "warping",
-            self.study.warping,
-            self.own / regime / f"warping-{dilations}",
-            self.sparse(regime),
-            self.own / "heatmaps" / MODEL,
-            dilations,
-        )
+        """Stage 2, trained at the stride at which it is used: at the main regime's, or from there to another one."""
+        main = self.study.main
+        regime = regime or main
+        if regime == main:
+            self.heatmap_network()
+            schedule, start = self.study.warping, self.own / "heatmaps"
+        else:
+            self.posewarper(main, dilations)
+            schedule, start = self.study.adapted, self.own / main / f"warping-{dilations}"
+        folder = self.own / regime / f"warping-{dilations}"
+        return self.stage("warping", schedule, folder, self.sparse(regime), start / MODEL, dilations)
 
     def with_cycle(self, regime: str) -> PoseWarper:
         """Stage 2, fine-tuned by cycle consistency."""
@@ -122,7 +122,7 @@ class Workspace:
         return model.to(self.device).eval()
 
     def flow_network(self) -> FlowNetwork:
-        """The learned flow, for all regimes' distances."""
+        """The learned flow, for all regimes' distances; as other flow, one for all seeds."""
         furthest = REACH * max(self.study.strides.values())
         if "train" not in self._clips:
             self._clips["train"] = self.videos.clips("train")
@@ -130,8 +130,8 @@ class Workspace:
             self.study.flow_network,
             self._clips["train"],
             furthest,
-            self.own / "flow.ckpt",
-            seed=self.seed,
+            self.shared / "flow.ckpt",
+            seed=0,
             device=self.device,
             progress=self.progress,
         )
