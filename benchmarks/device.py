@@ -6,7 +6,7 @@ import re
 import statistics
 import subprocess
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -17,6 +17,7 @@ from benchmarks.timing import QUICK_PLAN, Plan, Run
 from benchmarks.workloads import Mode, Workload
 
 Call = Callable[[], Outcome]
+Result = TypeVar("Result")
 
 
 class Device(Protocol):
@@ -31,6 +32,9 @@ class Device(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """The machine, as far as it matters to a time."""
+
+    def synchronize(self) -> None:
+        """Waits until all that was launched is done."""
 
     def seconds_of(self, run: Run) -> float:
         """One call, alone and with nothing of its inputs in a cache."""
@@ -54,6 +58,9 @@ class Cpu:
 
     def describe(self) -> dict[str, Any]:
         return machine.describe_machine()
+
+    def synchronize(self) -> None:
+        pass
 
     def seconds_of(self, run: Run) -> float:
         return timing.seconds_of(run)
@@ -100,6 +107,9 @@ class Cuda:
             }
         }
 
+    def synchronize(self) -> None:
+        torch.cuda.synchronize()
+
     def seconds_of(self, run: Run) -> float:
         if self._flush is None:
             size = max(2 * torch.cuda.get_device_properties("cuda").L2_cache_size, 1 << 27)
@@ -125,12 +135,18 @@ class Cuda:
         return result
 
     def extra_memory(self, workload: Workload, peer: Peer, mode: Mode, run: Call, threads: int) -> int | None:
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        outcome = run()
-        torch.cuda.synchronize()
-        return max(0, torch.cuda.max_memory_allocated() - before - outcome.bytes(mode))
+        peak, outcome = allocated(run)
+        return max(0, peak - outcome.bytes(mode))
+
+
+def allocated(run: Callable[[], Result]) -> tuple[int, Result]:
+    """Peak bytes of torch's CUDA allocator while it runs over those before it, and what it returns."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    result = run()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before, result
 
 
 def _driver() -> str | None:

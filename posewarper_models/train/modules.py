@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -10,7 +10,9 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from posewarper_models.network import PoseWarper
-from posewarper_models.train.config import Config
+
+if TYPE_CHECKING:  # losses need no configuration, nor pydantic
+    from posewarper_models.train.config import Config
 
 Batch = dict[str, Any]
 
