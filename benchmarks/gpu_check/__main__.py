@@ -1,9 +1,14 @@
 """``python -m benchmarks.gpu_check --out FOLDER``: builds, tests, checks, measures and profiles on this GPU.
 
-Needs torch, torchvision, pytest, hypothesis, rich, nvcc, cmake, ninja and pybind11, and no network. The folder gets
-``gpu-check.json`` (what was done, and what became of it), ``gpu-check.log`` (the output of all steps),
-``benchmark.json``, ``.csv`` and ``.md``, and ``profile.csv``. The exit status is 0 if every step passed, 2 if there is
-no GPU, else 1.
+Needs torch, torchvision, setuptools, nvcc, cmake, ninja, pybind11, pytest, hypothesis, rich, matplotlib, timm,
+lightning and opencv-python-headless, and no network; ncu and compute-sanitizer come with the CUDA toolkit. What is
+missing costs the steps that need it, which say so. With pytest-xdist the tests take a fraction of the time.
+
+The folder gets ``gpu-check.json`` (machine, commit, what was done, and what became of it), ``gpu-check.log`` (the
+output of all steps), ``benchmark.json``, ``.csv`` and ``.md``, ``benchmark-compiled.json`` and ``.csv``,
+``posewarper.json``, ``profile.csv`` and ``profile.md``. A step that is cut short leaves what it had. The commit of a
+copy without history is named by ``DEFORMWARP_COMMIT``. The exit status is 0 if every step passed, 2 if there is no GPU,
+else 1.
 """
 
 from __future__ import annotations
@@ -12,11 +17,12 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_check import plan
-from benchmarks.gpu_check.steps import Ended, Log, Step, run_steps, save
+from benchmarks.gpu_check.steps import Ended, Log, Stage, run_stages, save
 
 
 def about() -> dict[str, Any]:
@@ -34,24 +40,30 @@ def about() -> dict[str, Any]:
     }
 
 
-def check(steps: Sequence[Step], out: Path, seconds: float) -> list[Ended]:
-    """Runs the steps; ``out`` holds the log, and the JSON of the steps so far."""
-    path = out / "gpu-check.json"
+def check(stages: Sequence[Stage], out: Path, seconds: float) -> list[Ended]:
+    """Runs the stages; ``out`` holds the log, and the JSON of the steps so far."""
+    facts: dict[str, Any] = {}
 
     def ended(so_far: list[Ended]) -> None:
         sys.stdout.write(f"{so_far[-1]}\n")
         sys.stdout.flush()
-        save(path, {}, so_far)
+        facts.update(facts or about())  # only now: the build may just have made what describes the machine
+        save(out / "gpu-check.json", facts, so_far)
 
-    outcomes = run_steps(steps, Log(out / "gpu-check.log"), seconds, ended)
-    save(path, about(), outcomes)  # only now: the build may just have made what describes the machine
-    return outcomes
+    return run_stages(stages, Log(out / "gpu-check.log"), seconds, ended)
+
+
+def _chosen(stages: Sequence[Stage], names: Sequence[str] | None, seconds: float) -> tuple[Stage, ...]:
+    """All; or the named steps, each of which may take all the time that there is."""
+    if not names:
+        return tuple(stages)
+    return tuple(tuple(replace(step, seconds=seconds) for step in stage if step.name in names) for stage in stages)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results; made if it is not there")
-    parser.add_argument("--only", action="append", help="only this step; may be repeated")
+    parser.add_argument("--only", action="append", help="only this step, without a limit of its own; may be repeated")
     parser.add_argument("--seconds", type=float, default=plan.SECONDS, help="for all steps together")
     parser.add_argument("--force", action="store_true", help="replace the results that are in the folder")
     return parser.parse_args(argv)
@@ -64,15 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (out / "gpu-check.json").exists() and not arguments.force:
         sys.stderr.write(f"{out}/gpu-check.json exists: --force replaces it, --out names another folder\n")
         return 1
-    steps = plan.steps(out)
-    unknown = set(arguments.only or ()) - {step.name for step in steps}
+    stages = plan.stages(out)
+    names = ", ".join(step.name for stage in stages for step in stage)
+    unknown = set(arguments.only or ()) - set(names.split(", "))
     if unknown:
-        names = ", ".join(step.name for step in steps)
         sys.stderr.write(f"--only: is {', '.join(sorted(unknown))}, but should be among {names}\n")
         return 1
     out.mkdir(parents=True, exist_ok=True)
-    chosen = [step for step in steps if not arguments.only or step.name in arguments.only]
-    outcomes = check(chosen, out, arguments.seconds)
+    outcomes = check(_chosen(stages, arguments.only, arguments.seconds), out, arguments.seconds)
     open_steps = [outcome.name for outcome in outcomes if not outcome.is_sound]
     if plan.no_gpu() is not None:
         sys.stdout.write("no GPU: nothing was checked on one\n")

@@ -11,14 +11,36 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu_check.steps import Step
+from benchmarks.gpu_check.steps import Stage, Step
 
-#: All steps together: some minutes less than ten, since the machine may be lent for ten.
+#: All steps together: less than ten minutes, since the machine may be lent for ten.
 SECONDS = 570.0
 PYTHON = sys.executable
-SECTIONS = ("SpeedOfLight", "MemoryWorkloadAnalysis", "Occupancy", "WarpStateStats", "LaunchStats")
-PLANAR = "regex:planar_(forward|backward)"
+TOOLKIT = "/usr/local/cuda/bin"  # where NVIDIA installs, often without putting it on the PATH
+PATH = os.pathsep.join([os.environ.get("PATH", ""), TOOLKIT])
+SECTIONS = (
+    "SpeedOfLight",
+    "ComputeWorkloadAnalysis",
+    "MemoryWorkloadAnalysis",
+    "MemoryWorkloadAnalysis_Tables",
+    "InstructionStats",
+    "SchedulerStats",
+    "WarpStateStats",
+    "Occupancy",
+    "LaunchStats",
+)
 TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
+SANITIZER = (
+    "compute-sanitizer",
+    *("--error-exitcode", "1"),
+    # PyTorch asks the driver for functions that it need not have, and our launches are checked by ourselves.
+    *("--report-api-errors", "no"),
+    # Importing PyTorch takes longer than the tool waits for a process by default; it would then check nothing.
+    *("--launch-timeout", "0"),
+    *("--target-processes", "all"),
+    *("--destroy-on-device-error", "kernel"),  # what comes after a wrong access is looked at too
+    *("--print-limit", "20"),
+)
 
 
 def no_gpu() -> str | None:
@@ -26,9 +48,18 @@ def no_gpu() -> str | None:
     return None if torch.cuda.is_available() else "no GPU"
 
 
-def _no_gpu_or(tool: str) -> Callable[[], str | None]:
+def _no_gpu_or(program: str) -> Callable[[], str | None]:
     def why_not() -> str | None:
-        return no_gpu() or (None if shutil.which(tool) else f"{tool} is not on the PATH")
+        found = shutil.which(program, path=PATH)
+        return no_gpu() or (None if found else f"{program} is not on the PATH, nor in {TOOLKIT}")
+
+    return why_not
+
+
+def _no_gpu_or_modules(*modules: str) -> Callable[[], str | None]:
+    def why_not() -> str | None:
+        missing = [module for module in modules if importlib.util.find_spec(module) is None]
+        return no_gpu() or (f"missing: {', '.join(missing)}: pip install '.[models]'" if missing else None)
 
     return why_not
 
@@ -42,55 +73,99 @@ def architectures() -> dict[str, str]:
 
 
 def _tests(*options: str) -> tuple[str, ...]:
-    workers = ()
+    """pytest, told so that a run that is cut short has said what it found; on many cores and with a limit for each
+    test where its plugins are there."""
+    plugins = []
     if importlib.util.find_spec("xdist") is not None:
-        workers = ("-n", str(min(12, os.cpu_count() or 1)))
-    return (PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, *options)
+        plugins += ["-n", str(min(12, os.cpu_count() or 1))]
+    if importlib.util.find_spec("pytest_timeout") is not None:
+        plugins += ["--timeout", "60"]
+    # A module that cannot be imported here takes no other's tests along.
+    quiet = ("-q", "--tb", "short", "-p", "no:cacheprovider", "--continue-on-collection-errors", "--durations", "5")
+    return (PYTHON, "-m", "pytest", *quiet, *plugins, *options, "tests", "--ignore=tests/posewarper")
 
 
-def steps(out: Path) -> tuple[Step, ...]:
+def stages(out: Path) -> tuple[Stage, ...]:
     """What is done, in this order; results go to the folder ``out``."""
-    results = out / "benchmark.json"
-    benchmark = (PYTHON, "-m", "benchmarks.run", "--device", "cuda", "--out", str(out), "--file", results.stem)
+    results, profile = out / "benchmark.json", out / "profile.csv"
+    measure = (PYTHON, "-m", "benchmarks.run", "--device", "cuda", "--out", str(out), "--force")
     sections = [word for section in SECTIONS for word in ("--section", section)]
-    profile = ("ncu", "--clock-control", "none", "--kernel-name", PLANAR, *sections, "--csv", "--page", "details")
-    # Every check of memory sees blocks of their own, and only such kernels run as the script asks for.
-    exactly = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    ncu = ("ncu", "--profile-from-start", "off", "--clock-control", "none", *sections, "--csv", "--page", "raw")
+    # Every check of memory sees blocks of their own.
+    exactly = {"PATH": PATH, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    build = Step(
+        "build",
+        (PYTHON, "setup.py", "build_ext", "--inplace", "egg_info"),
+        120,
+        environment={"PATH": PATH, **architectures()},
+    )
+    sanitizers = [
+        Step(
+            tool,
+            (*SANITIZER, "--tool", tool, PYTHON, "-m", "benchmarks.gpu_check.sanitized"),
+            80,
+            _no_gpu_or("compute-sanitizer"),
+            exactly,
+        )
+        for tool in TOOLS
+    ]
+    other_tests = Step("other tests", _tests("-m", "not gpu and not slow"), 80, no_gpu)
+    benchmark = Step(
+        "benchmark",
+        (
+            *(*measure, "--file", results.stem, "--seconds", "80"),
+            *("--peer", "torchvision", "--peer", "grid_sample", "--peer", "deformwarp", "--peer", "deformwarp_triton"),
+        ),
+        105,
+        no_gpu,
+    )
+    table = Step(
+        "table",
+        (PYTHON, "-m", "benchmarks.report", str(results), "--markdown", str(out / "benchmark.md")),
+        10,
+        no_gpu,
+    )
+    posewarper = Step(
+        "posewarper",
+        (
+            *(PYTHON, "-m", "benchmarks.posewarper", "--device", "cuda", "--seconds", "0.5", "--threads", "8"),
+            *("--out", str(out / "posewarper.json")),
+        ),
+        60,
+        _no_gpu_or_modules("torchvision", "timm", "lightning", "cv2"),
+    )
+    profiled = Step(
+        "profile",
+        (*ncu, "--log-file", str(profile), PYTHON, "-m", "benchmarks.gpu_check.profiled"),
+        45,
+        _no_gpu_or("ncu"),
+        {"PATH": PATH},
+    )
+    profile_table = Step(
+        "profile table",
+        (PYTHON, "-m", "benchmarks.gpu_check.profile_table", str(profile), "--markdown", str(out / "profile.md")),
+        5,
+        _no_gpu_or("ncu"),
+    )
+    compiled = Step(
+        "compiled peer",
+        (
+            *(*measure, "--file", "benchmark-compiled", "--seconds", "20"),
+            *("--peer", "grid_sample_compiled", "--peer", "deformwarp"),
+            *("--workload", "posewarper-384x288-n16-float32", "--workload", "posewarper-384x288-n1-float32"),
+        ),
+        40,
+        no_gpu,
+    )
     return (
-        Step("build", (PYTHON, "setup.py", "build_ext", "--inplace", "egg_info"), 150, environment=architectures()),
-        Step("info", (PYTHON, "-m", "deformwarp.info", "--require", "cuda"), 30, no_gpu),
-        Step("gpu tests", _tests("-m", "gpu", "tests", "--ignore=tests/posewarper"), 150, no_gpu),
-        Step("benchmark", (*benchmark, "--seconds", "130", "--force"), 160, no_gpu),
-        Step(
-            "table",
-            (PYTHON, "-m", "benchmarks.report", str(results), "--markdown", str(out / "benchmark.md")),
-            20,
-            no_gpu,
-        ),
-        Step(
-            "profile",
-            (*profile, "--log-file", str(out / "profile.csv"), PYTHON, "-m", "benchmarks.gpu_check.profiled"),
-            60,
-            _no_gpu_or("ncu"),
-        ),
-        *(
-            Step(
-                tool,
-                (
-                    "compute-sanitizer",
-                    "--tool",
-                    tool,
-                    "--error-exitcode",
-                    "1",
-                    PYTHON,
-                    "-m",
-                    "benchmarks.gpu_check.sanitized",
-                ),
-                60,
-                _no_gpu_or("compute-sanitizer"),
-                exactly,
-            )
-            for tool in TOOLS
-        ),
-        Step("other tests", _tests("-m", "not gpu and not slow", "tests", "--ignore=tests/posewarper"), 150, no_gpu),
+        (build,),
+        (Step("info", (PYTHON, "-m", "deformwarp.info", "--require", "cuda"), 15, no_gpu),),
+        (Step("gpu tests", _tests("-m", "gpu"), 90, no_gpu),),
+        (*sanitizers, other_tests),
+        (benchmark,),
+        (table,),
+        (posewarper,),
+        (profiled,),
+        (profile_table,),
+        (compiled,),
     )

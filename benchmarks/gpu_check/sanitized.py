@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import torch
 
+import deformwarp
 from benchmarks.calls import call
 from benchmarks.peers import PEERS
 from benchmarks.workloads import HALF_AND_FLOAT, MODES, POSEWARPER_DILATIONS, Workload, make_inputs
@@ -31,7 +32,8 @@ def largest_error(workload: Workload, device: str) -> float:
     peer, mode = PEERS["deformwarp"], MODES["backward"]
     warp, inputs = peer.make(workload), make_inputs(workload)
     expected = call(peer, warp, inputs.for_mode(mode), mode)
-    actual = call(peer, warp, inputs.map(lambda tensor: tensor.to(device)).for_mode(mode), mode)
+    with deformwarp.use_backend(device):  # of the same name; another one, in its place, would be checked for nothing
+        actual = call(peer, warp, inputs.map(lambda tensor: tensor.to(device)).for_mode(mode), mode)
     pairs = [(actual.output, expected.output)]
     pairs += [(actual.gradients[name], gradient) for name, gradient in expected.gradients.items()]
     return max(float((got.cpu().double() - want.double()).norm() / want.double().norm()) for got, want in pairs)
