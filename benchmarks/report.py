@@ -15,7 +15,10 @@ from rich.table import Table
 from benchmarks.peers import PEERS
 from benchmarks.results import Results, Row, load, mode_label, rows
 
-BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+MARKERS = {  # of the README's sections, by device
+    "cpu": ("<!-- benchmark:begin -->", "<!-- benchmark:end -->"),
+    "gpu": ("<!-- benchmark-gpu:begin -->", "<!-- benchmark-gpu:end -->"),
+}
 SLOWER = " (slower)"
 Cells = list[str]
 
@@ -165,17 +168,18 @@ def markdown(results: Results, name: str, plot: str | None = None) -> str:
     return "\n\n".join(parts)
 
 
-def with_section(readme: str, section: str) -> str:
-    """README with the section between the markers replaced.
+def with_section(readme: str, section: str, device: str) -> str:
+    """README with the section between the device's markers replaced.
 
     Raises:
         ValueError: a marker is missing.
     """
-    head, begin, rest = readme.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    opening, closing = MARKERS[device]
+    head, begin, rest = readme.partition(opening)
+    _, end, tail = rest.partition(closing)
     if not begin or not end:
-        raise ValueError(f"README: has no section between {BEGIN} and {END}")
-    return f"{head}{BEGIN}\n\n{section}\n\n{END}{tail}"
+        raise ValueError(f"README: has no section between {opening} and {closing}")
+    return f"{head}{begin}\n\n{section}\n\n{end}{tail}"
 
 
 def console() -> Console:
@@ -202,7 +206,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--details", action="store_true", help="a line for each peer")
     parser.add_argument("--markdown", type=Path, nargs="?", const=True, help="print Markdown, or write it to a file")
     parser.add_argument("--plot", type=Path, nargs="?", const=True, help="write a PNG (default: beside the results)")
-    parser.add_argument("--readme", type=Path, help=f"rewrite the section between {BEGIN} and {END}")
+    parser.add_argument("--readme", type=Path, help="rewrite its section for this kind of machine")
     parser.add_argument("--check", action="store_true", help="with --readme: change nothing, exit 1 if it is stale")
     return parser.parse_args(argv)
 
@@ -216,7 +220,7 @@ def _readme(results: Results, arguments: argparse.Namespace) -> int:
     plot = path.with_suffix(".png")
     section = markdown(results, _relative(path, readme), _relative(plot, readme) if plot.exists() else None)
     before = readme.read_text(encoding="utf-8")
-    after = with_section(before, section)
+    after = with_section(before, section, "gpu" if "gpu" in results.machine else "cpu")
     if arguments.check:
         if before != after:
             sys.stderr.write(

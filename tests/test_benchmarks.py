@@ -29,7 +29,7 @@ EAGER = [name for name in peers_on("cpu") if not PEERS[name].compiled]
 WITH_FORWARD = [mode for mode in MODES.values() if mode.forward]  # the others call the same
 TINY = shrunk(WORKLOADS["posewarper-384x288-n1"])
 SETTINGS = Settings(1, Plan(0.0, 2, 2), peers=("torchvision", "grid_sample", "deformwarp"), memory=False)
-README = f"# title\n\n{report.BEGIN}\n{report.END}\n\ntail\n"
+README = "# title\n\n" + "".join(f"{begin}\n{end}\n\n" for begin, end in report.MARKERS.values()) + "tail\n"
 
 
 @pytest.fixture(autouse=True)
@@ -293,26 +293,37 @@ def test_an_interrupted_run_says_so() -> None:
     assert "interrupted" in report.markdown(_results(complete=False), "r.json")
 
 
-def test_readme_section_is_rewritten_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("device", report.MARKERS)
+def test_a_section_of_the_readme_is_rewritten_and_checked(
+    device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu = {"name": "Some GPU", "architecture": "sm_90", "driver": "580", "cuda": "13.0"}
+
+    def measured(own: float = 0.001) -> Results:
+        found = _results(own)
+        return found if device == "cpu" else dataclasses.replace(found, machine=found.machine | {"gpu": gpu})
+
     results, readme = tmp_path / "results" / "r.json", tmp_path / "README.md"
-    save(_results(), results)
+    save(measured(), results)
     readme.write_text(README)
     arguments = [str(results), "--readme", str(readme)]
     assert report.main([*arguments, "--check"]) == 1
     assert "is not what" in capsys.readouterr().err
     assert readme.read_text() == README
     assert report.main(arguments) == 0
+    begin, end = report.MARKERS[device]
+    before, _, after = README.partition(f"{begin}\n{end}")
     text = readme.read_text()
-    assert text.startswith(f"# title\n\n{report.BEGIN}\n\nGenerated from `results/r.json`")
-    assert text.endswith(f"{report.END}\n\ntail\n")
+    assert text.startswith(f"{before}{begin}\n\nGenerated from `results/r.json`")
+    assert text.endswith(f"{end}{after}")
     assert report.main([*arguments, "--check"]) == 0
-    save(_results(own=0.002), results)
+    save(measured(own=0.002), results)
     assert report.main([*arguments, "--check"]) == 1
 
 
 def test_a_readme_without_markers_is_refused() -> None:
     with pytest.raises(ValueError, match="no section between"):
-        report.with_section("# title\n", "section")
+        report.with_section("# title\n", "section", "gpu")
 
 
 def test_the_terminal_has_the_table_and_every_peer() -> None:
