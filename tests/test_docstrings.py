@@ -8,6 +8,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+pytest.importorskip("docstring_parser")
+
 from docstring_parser import Docstring, DocstringStyle, parse
 
 import deformwarp

@@ -129,6 +129,14 @@ def test_a_program_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     assert "/no/such/program" in str(ended.note)
 
 
+def test_a_step_sees_the_repository_and_what_else_is_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/some/where")
+    run(tmp_path, step("where", "import os; print(os.environ['PYTHONPATH'])"))
+    assert f"\n{Path(__file__).parents[1]}:/some/where\n" in (tmp_path / "log").read_text()
+
+
 def test_a_step_gets_its_environment(tmp_path: Path) -> None:
     code = "import os; print(os.environ['DEFORMWARP_CUDA_ARCHITECTURES'])"
     run(tmp_path, step("build", code, environment={"DEFORMWARP_CUDA_ARCHITECTURES": "90-real"}))
@@ -209,8 +217,10 @@ def test_every_step_gets_its_time_within_ten_minutes(tmp_path: Path) -> None:
 
 
 def test_what_measures_time_runs_alone(tmp_path: Path) -> None:
-    together = {step.name for stage in plan.stages(tmp_path) if len(stage) > 1 for step in stage}
-    assert together == {*plan.TOOLS, "other tests"}
+    together = {step.name: step.command for stage in plan.stages(tmp_path) if len(stage) > 1 for step in stage}
+    assert set(together) == {*plan.TOOLS, "other tests"}
+    ports = [int(words[words.index("--port") + 1]) for name, words in together.items() if name in plan.TOOLS]
+    assert all(second - first >= 10 for first, second in zip(sorted(ports), sorted(ports)[1:], strict=False))
 
 
 def test_a_step_whose_modules_are_missing_names_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -242,7 +252,7 @@ def _options_of(program: str, words: Sequence[str]) -> set[str]:
 
 
 def test_the_tools_get_options_that_their_manuals_have(tmp_path: Path) -> None:
-    """Compute Sanitizer 2025.3 and Nsight Compute 2025.3; nothing else can check them where there is no tool."""
+    """Compute Sanitizer 2025.3.1 was given these and took them; ncu's are from its manual, nobody has run them."""
     steps = {step.name: step.command for stage in plan.stages(tmp_path) for step in stage}
     for tool in plan.TOOLS:
         assert _options_of("compute-sanitizer", steps[tool]) <= {
@@ -250,6 +260,8 @@ def test_the_tools_get_options_that_their_manuals_have(tmp_path: Path) -> None:
             "--error-exitcode",
             "--report-api-errors",
             "--launch-timeout",
+            "--kill",
+            "--port",
             "--target-processes",
             "--destroy-on-device-error",
             "--print-limit",

@@ -30,13 +30,14 @@ SECTIONS = (
     "LaunchStats",
 )
 TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
+PORTS = range(49152, 49152 + 10 * len(TOOLS), 10)  # each tool tries ten, from its first on
 SANITIZER = (
     "compute-sanitizer",
     *("--error-exitcode", "1"),
     # PyTorch asks the driver for functions that it need not have, and our launches are checked by ourselves.
     *("--report-api-errors", "no"),
-    # Importing PyTorch takes longer than the tool waits for a process by default; it would then check nothing.
-    *("--launch-timeout", "0"),
+    # It would let the program run unchecked after a minute without a CUDA call, and after a failure of its own.
+    *("--launch-timeout", "0", "--kill"),
     *("--target-processes", "all"),
     *("--destroy-on-device-error", "kernel"),  # what comes after a wrong access is looked at too
     *("--print-limit", "20"),
@@ -73,16 +74,15 @@ def architectures() -> dict[str, str]:
 
 
 def _tests(*options: str) -> tuple[str, ...]:
-    """pytest, told so that a run that is cut short has said what it found; on many cores and with a limit for each
-    test where its plugins are there."""
-    plugins = []
-    if importlib.util.find_spec("xdist") is not None:
-        plugins += ["-n", str(min(12, os.cpu_count() or 1))]
-    if importlib.util.find_spec("pytest_timeout") is not None:
-        plugins += ["--timeout", "60"]
-    # A module that cannot be imported here takes no other's tests along.
+    """pytest on many cores, where it can; what one module needs and is not there takes no other's tests along."""
+    workers = ("-n", str(min(12, os.cpu_count() or 1))) if importlib.util.find_spec("xdist") else ()
     quiet = ("-q", "--tb", "short", "-p", "no:cacheprovider", "--continue-on-collection-errors", "--durations", "5")
-    return (PYTHON, "-m", "pytest", *quiet, *plugins, *options, "tests", "--ignore=tests/posewarper")
+    return (PYTHON, "-m", "pytest", *quiet, *workers, *options, "tests", "--ignore=tests/posewarper")
+
+
+def _each_within(seconds: int) -> tuple[str, ...]:
+    """A kernel that hangs costs its test alone, where pytest can see to that."""
+    return ("--timeout", str(seconds)) if importlib.util.find_spec("pytest_timeout") else ()
 
 
 def stages(out: Path) -> tuple[Stage, ...]:
@@ -102,12 +102,12 @@ def stages(out: Path) -> tuple[Stage, ...]:
     sanitizers = [
         Step(
             tool,
-            (*SANITIZER, "--tool", tool, PYTHON, "-m", "benchmarks.gpu_check.sanitized"),
+            (*SANITIZER, "--port", str(port), "--tool", tool, PYTHON, "-m", "benchmarks.gpu_check.sanitized"),
             80,
             _no_gpu_or("compute-sanitizer"),
             exactly,
         )
-        for tool in TOOLS
+        for tool, port in zip(TOOLS, PORTS, strict=True)
     ]
     other_tests = Step("other tests", _tests("-m", "not gpu and not slow"), 80, no_gpu)
     benchmark = Step(
@@ -160,7 +160,7 @@ def stages(out: Path) -> tuple[Stage, ...]:
     return (
         (build,),
         (Step("info", (PYTHON, "-m", "deformwarp.info", "--require", "cuda"), 15, no_gpu),),
-        (Step("gpu tests", _tests("-m", "gpu"), 90, no_gpu),),
+        (Step("gpu tests", _tests("-m", "gpu", *_each_within(45)), 90, no_gpu),),
         (*sanitizers, other_tests),
         (benchmark,),
         (table,),

@@ -95,11 +95,12 @@ class Running:
     def __init__(self, step: Step, allowed: float, output: Path) -> None:
         self.step, self.allowed, self._output = step, allowed, output
         self._begin = time.monotonic()
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         with output.open("wb") as file:
             self._process = subprocess.Popen(
                 list(step.command),
                 cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | dict(step.environment),
+                env=os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | dict(step.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

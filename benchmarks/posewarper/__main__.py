@@ -25,7 +25,7 @@ from benchmarks.posewarper.networks import Trained, peers
 from benchmarks.timing import Plan
 
 RESULTS = Path(__file__).parents[1] / "results"
-FEWEST, MOST = 5, 60  # turns of each peer
+FEWEST, MOST = 7, 60  # turns of each peer
 # torchvision's calls have no kernel for bfloat16 on the CPU.
 DEFAULTS = {"cpu": ("demo", ("float32",)), "cuda": ("paper", tuple(PRECISIONS))}
 HEADER = (
