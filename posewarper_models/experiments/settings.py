@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from posewarper_models.checkpoints import DEMO
 from posewarper_models.data.synthetic import SceneSettings
 from posewarper_models.flow import Dis, Farneback
 from posewarper_models.train.config import Config, ConfigError, DataConfig, ModelConfig, ScheduleConfig
@@ -127,6 +128,7 @@ class Study(_Section):
     strides: dict[str, int]  # regimes of motion: every how many frames of the videos one is taken
     main: str  # the regime of everything that is not about regimes
     dilations: dict[str, tuple[int, ...]]  # sets that are compared; "main" is that of everything else
+    start: str | None = None  # of the package's weights, the backbone to start from; None for random weights
     heatmaps: Schedule
     warping: Schedule  # at the main regime, from the heatmap network
     adapted: Schedule  # at another regime, from the main one's warping part
@@ -142,6 +144,8 @@ class Study(_Section):
     def _check(self) -> Study:
         if self.main not in self.strides:
             raise ValueError(f"main: is {self.main!r}, but should be one of strides: {', '.join(self.strides)}")
+        if self.start_checkpoint is not None and not self.start_checkpoint.is_file():
+            raise ValueError(f"start: is {self.start!r}, but {self.start_checkpoint.parent} holds no such file")
         if "main" not in self.dilations:
             raise ValueError(f"dilations: are {', '.join(self.dilations)}, but one set should be called main")
         for name, kind in (("farneback", Farneback), ("dis", Dis)):
@@ -149,6 +153,11 @@ class Study(_Section):
             if unknown:
                 raise ValueError(f"{name}: {sorted(unknown)[0]!r} is none of {', '.join(vars(kind()))}")
         return self
+
+    @property
+    def start_checkpoint(self) -> Path | None:
+        """What ``start`` names: it stands in for the COCO weights that the paper starts from."""
+        return None if self.start is None else DEMO.with_name(self.start)
 
     def stage(self, name: str, schedule: Schedule, seed: int, dilations: str = "main") -> Config:
         """One stage of training, as :func:`posewarper_models.train.run.train` takes it."""

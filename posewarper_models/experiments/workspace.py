@@ -78,7 +78,8 @@ class Workspace:
 
     def heatmap_network(self) -> PoseWarper:
         """Stage 1, trained on the sparse labels of the main regime."""
-        return self.stage("heatmaps", self.study.heatmaps, self.own / "heatmaps", self.sparse())
+        folder, start = self.own / "heatmaps", self.study.start_checkpoint
+        return self.stage("heatmaps", self.study.heatmaps, folder, self.sparse(), start)
 
     def posewarper(self, regime: str | None = None, dilations: str = "main") -> PoseWarper:
         """Stage 2, trained at the stride at which it is used: at the main regime's, or from there to another one."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
+from posewarper_models.checkpoints import DEMO, load_checkpoint
 from posewarper_models.cli import main
 from posewarper_models.experiments import results
 from posewarper_models.experiments.registry import EXPERIMENTS
@@ -18,7 +20,7 @@ from posewarper_models.experiments.results import Result, ResultError
 from posewarper_models.experiments.settings import available_studies, load_study
 from posewarper_models.experiments.training import trained
 from posewarper_models.train.config import ConfigError
-from posewarper_models.train.run import Machine, RunError
+from posewarper_models.train.run import Machine, RunError, start_model
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,16 @@ def test_the_configurations_that_come_along_can_be_used(name: str) -> None:
     for stage, schedule in (("heatmaps", study.heatmaps), ("warping", study.warping), ("cycle", study.cycle)):
         assert study.stage(stage, schedule, seed=3).build_model
     assert study.labels.cells
+
+
+def test_small_configuration_starts_from_the_packages_weights() -> None:
+    study = load_study("small")
+    model = start_model(study.stage("heatmaps", study.heatmaps, seed=0), study.start_checkpoint)
+    demo = load_checkpoint(DEMO)[0]
+    assert model is not None
+    for name, weights in demo.backbone.state_dict().items():
+        torch.testing.assert_close(model.backbone.state_dict()[name], weights)
+    assert model.warping.warp.dilations == study.dilations["main"]
 
 
 def test_paper_configuration_is_the_papers() -> None:
