@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from benchmarks.cuda_figures.prediction import problem_of
+from benchmarks.device import DEVICES
 from benchmarks.gpu_check import __main__ as gpu_check
 from benchmarks.gpu_check import plan, profile_table, profiled, sanitized
 from benchmarks.gpu_check.steps import Ended, Log, Status, Step, run_stages
@@ -175,6 +176,21 @@ def test_without_a_gpu_nothing_is_claimed(
     assert "no GPU: nothing was checked on one" in capsys.readouterr().out
 
 
+def test_a_gpu_that_cannot_be_described_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(self: object) -> None:
+        raise RuntimeError("CUDA driver is a stub")
+
+    monkeypatch.setattr(plan, "stages", lambda out: [(step("first", ""),), (step("second", ""),)])
+    monkeypatch.setattr(plan, "no_gpu", lambda: None)
+    monkeypatch.setattr(type(DEVICES["cuda"]), "describe", broken)
+    assert gpu_check.main(["--out", str(tmp_path)]) == 0
+    kept = json.loads((tmp_path / "gpu-check.json").read_text())
+    assert kept["note"] == "RuntimeError: CUDA driver is a stub"
+    assert [one["name"] for one in kept["steps"]] == ["first", "second"]
+
+
 def test_results_are_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,7 +234,7 @@ def test_every_step_gets_its_time_within_ten_minutes(tmp_path: Path) -> None:
 
 def test_what_measures_time_runs_alone(tmp_path: Path) -> None:
     together = {step.name: step.command for stage in plan.stages(tmp_path) if len(stage) > 1 for step in stage}
-    assert set(together) == {*plan.TOOLS, "other tests"}
+    assert set(together) == {*plan.TOOLS, "triton tests"}
     ports = [int(words[words.index("--port") + 1]) for name, words in together.items() if name in plan.TOOLS]
     assert all(second - first >= 10 for first, second in zip(sorted(ports), sorted(ports)[1:], strict=False))
 

@@ -26,29 +26,30 @@ from benchmarks.gpu_check.steps import Ended, Log, Stage, run_stages, save
 
 
 def about() -> dict[str, Any]:
-    """Machine, versions and commit, as far as the build can say."""
-    begun = {"begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    """Machine, versions and commit; or why they cannot be told, which must not stop what can be checked."""
     try:
         from benchmarks import machine
         from benchmarks.device import DEVICES
-    except ImportError as error:  # the build failed
-        return begun | {"note": str(error)}
-    return begun | {
-        "machine": DEVICES["cpu" if plan.no_gpu() else "cuda"].describe(),
-        "versions": machine.describe_versions(),
-        "commit": machine.describe_commit(),
-    }
+
+        return {
+            "machine": DEVICES["cpu" if plan.no_gpu() else "cuda"].describe(),
+            "versions": machine.describe_versions(),
+            "commit": machine.describe_commit(),
+        }
+    except Exception as error:  # the build failed, or the GPU does
+        return {"note": f"{type(error).__name__}: {error}"}
 
 
 def check(stages: Sequence[Stage], out: Path, seconds: float) -> list[Ended]:
     """Runs the stages; ``out`` holds the log, and the JSON of the steps so far."""
     facts: dict[str, Any] = {}
+    begun = {"begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
     def ended(so_far: list[Ended]) -> None:
         sys.stdout.write(f"{so_far[-1]}\n")
         sys.stdout.flush()
         facts.update(facts or about())  # only now: the build may just have made what describes the machine
-        save(out / "gpu-check.json", facts, so_far)
+        save(out / "gpu-check.json", begun | facts, so_far)
 
     return run_stages(stages, Log(out / "gpu-check.log"), seconds, ended)
 

@@ -103,26 +103,26 @@ def stages(out: Path) -> tuple[Stage, ...]:
         Step(
             tool,
             (*SANITIZER, "--port", str(port), "--tool", tool, PYTHON, "-m", "benchmarks.gpu_check.sanitized"),
-            80,
+            90,
             _no_gpu_or("compute-sanitizer"),
             exactly,
         )
         for tool, port in zip(TOOLS, PORTS, strict=True)
     ]
-    other_tests = Step("other tests", _tests("-m", "not gpu and not slow"), 80, no_gpu)
+    triton_tests = Step("triton tests", _tests("-m", "gpu", "-k", "triton", *_each_within(60)), 90, no_gpu)
     benchmark = Step(
         "benchmark",
         (
             *(*measure, "--file", results.stem, "--seconds", "80"),
             *("--peer", "torchvision", "--peer", "grid_sample", "--peer", "deformwarp", "--peer", "deformwarp_triton"),
         ),
-        105,
+        100,
         no_gpu,
     )
     table = Step(
         "table",
         (PYTHON, "-m", "benchmarks.report", str(results), "--markdown", str(out / "benchmark.md")),
-        10,
+        15,
         no_gpu,
     )
     posewarper = Step(
@@ -144,24 +144,24 @@ def stages(out: Path) -> tuple[Stage, ...]:
     profile_table = Step(
         "profile table",
         (PYTHON, "-m", "benchmarks.gpu_check.profile_table", str(profile), "--markdown", str(out / "profile.md")),
-        5,
+        10,
         _no_gpu_or("ncu"),
     )
     compiled = Step(
         "compiled peer",
         (
-            *(*measure, "--file", "benchmark-compiled", "--seconds", "20"),
+            *(*measure, "--file", "benchmark-compiled", "--seconds", "15"),
             *("--peer", "grid_sample_compiled", "--peer", "deformwarp"),
             *("--workload", "posewarper-384x288-n16-float32", "--workload", "posewarper-384x288-n1-float32"),
         ),
-        40,
+        30,
         no_gpu,
     )
     return (
         (build,),
-        (Step("info", (PYTHON, "-m", "deformwarp.info", "--require", "cuda"), 15, no_gpu),),
-        (Step("gpu tests", _tests("-m", "gpu", *_each_within(45)), 90, no_gpu),),
-        (*sanitizers, other_tests),
+        (Step("info", (PYTHON, "-m", "deformwarp.info", "--require", "cuda"), 25, no_gpu),),
+        (Step("gpu tests", _tests("-m", "gpu", "-k", "not triton", *_each_within(45)), 75, no_gpu),),
+        (*sanitizers, triton_tests),
         (benchmark,),
         (table,),
         (posewarper,),
