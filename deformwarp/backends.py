@@ -130,7 +130,21 @@ def backend_for(problem: rules.Problem) -> str:
 
 
 def warp(problem: rules.Problem, scale: float) -> Tensor:
-    """The warp of a valid problem on the backend that the dispatcher, or :func:`use_backend`, chooses."""
-    if _forced is None:
+    """The warp of a problem on the backend that the dispatcher, or :func:`use_backend`, chooses.
+
+    Raises:
+        ValueError: the problem breaks a rule of shapes, lengths, values or devices.
+        TypeError: it breaks a rule of dtypes.
+        RuntimeError: :func:`use_backend` asked for a backend that cannot take it.
+    """
+    if _forced is not None:
+        rules.check(problem)
+        return BACKENDS[backend_for(problem)].warp(problem, scale)
+    try:
         return ops.warp(problem, scale)
-    return BACKENDS[backend_for(problem)].warp(problem, scale)
+    except (RuntimeError, TypeError, ValueError):
+        # Kernels check the rules themselves, in less time than the table takes, but do not know the caller's words.
+        error = rules.violation(problem)
+        if error is None:
+            raise
+        raise error from None

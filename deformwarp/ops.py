@@ -238,8 +238,15 @@ def complete(name: str) -> Operators:
 BY_DEVICE = complete("warp")  # the dispatcher chooses the kernels
 
 
-class _TransformableWarp(torch.autograd.Function):
-    """The same operator and formulas for torch.func's transforms, which registered gradients do not support."""
+def _below_autograd(op: Callable[..., Any], *args: Any) -> Any:
+    """The operator without its registered gradients, whose Python code runs even where none are wanted."""
+    with torch._C._AutoDispatchBelowAutograd():
+        return op(*args)
+
+
+class _Warp(torch.autograd.Function):
+    """The same operator and formulas, for torch.func's transforms, which registered gradients do not support, and for
+    eager calls, which registered gradients make wait: they flatten and restore all lists of tensors as trees."""
 
     generate_vmap_rule = True
 
@@ -253,7 +260,10 @@ class _TransformableWarp(torch.autograd.Function):
         branches: int,
         *sampling: Tensor,
     ) -> Tensor:
-        return operators.warp(input, list(sampling[:branches]), list(sampling[branches:]), weight, bias, *geometry)
+        output: Tensor = _below_autograd(
+            operators.warp, input, list(sampling[:branches]), list(sampling[branches:]), weight, bias, *geometry
+        )
+        return output
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -265,12 +275,12 @@ class _TransformableWarp(torch.autograd.Function):
         need_input, need_weight, need_bias, _, _, _, *sampling = ctx.needs_input_grad
         wanted = [need_input, any(sampling[: ctx.branches]), any(sampling[ctx.branches :]), need_weight, need_bias]
         grad_input, grad_offsets, grad_masks, grad_weight, grad_bias = _warp_vjp(
-            ctx, grad_output, wanted, _transformable_backward(ctx.operators)
+            ctx, grad_output, wanted, _differentiable_backward(ctx.operators)
         )
         return grad_input, grad_weight, grad_bias, None, None, None, *grad_offsets, *grad_masks
 
 
-class _TransformableWarpBackward(torch.autograd.Function):
+class _WarpBackward(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
@@ -283,8 +293,14 @@ class _TransformableWarpBackward(torch.autograd.Function):
         branches: int,
         *sampling: Tensor,
     ) -> tuple[Tensor, ...]:
-        grad_input, grad_offsets, grad_masks, grad_weight = operators.warp_backward(
-            grad_output, input, list(sampling[:branches]), list(sampling[branches:]), weight, *rest
+        grad_input, grad_offsets, grad_masks, grad_weight = _below_autograd(
+            operators.warp_backward,
+            grad_output,
+            input,
+            list(sampling[:branches]),
+            list(sampling[branches:]),
+            weight,
+            *rest,
         )
         return grad_input, grad_weight, *grad_offsets, *grad_masks
 
@@ -302,12 +318,17 @@ class _TransformableWarpBackward(torch.autograd.Function):
         return by_grad_output, by_input, by_weight, None, None, None, *by_offsets, *by_masks
 
 
-def _transformable_backward(operators: Operators) -> Callable[..., Gradients]:
+def _differentiable_backward(operators: Operators) -> Callable[..., Gradients]:
     def backward(
         grad_output: Tensor, input: Tensor, offsets: list[Tensor], masks: list[Tensor], weight: Tensor, *rest: Any
     ) -> Gradients:
+        if not torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
+            gradients: Gradients = _below_autograd(
+                operators.warp_backward, grad_output, input, offsets, masks, weight, *rest
+            )
+            return gradients
         branches = len(offsets)
-        grad_input, grad_weight, *sampling = _TransformableWarpBackward.apply(
+        grad_input, grad_weight, *sampling = _WarpBackward.apply(
             grad_output, input, weight, operators, list(rest), branches, *offsets, *masks
         )
         return grad_input, sampling[:branches], sampling[branches:], grad_weight
@@ -348,16 +369,29 @@ def _refuse_tangents(problem: rules.Problem) -> None:
             )
 
 
+def _wants_gradients(problem: rules.Problem) -> bool:
+    tensors = (problem.input, problem.weight, problem.bias, *problem.offsets, *problem.masks)
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
 def warp(problem: rules.Problem, scale: float, operators: Operators = BY_DEVICE) -> Tensor:
-    """The operator on a valid problem, in whatever way the current torch.func transforms need it."""
+    """The operator on a problem that it checks, in whatever way current transforms, compilers or gradients need it."""
+    input, weight, bias = problem.input, problem.weight, problem.bias
+    offsets, masks = list(problem.offsets), list(problem.masks)
     geometry = [list(problem.stride), list(problem.padding), list(problem.dilation), scale]
-    sampling = (*problem.offsets, *problem.masks)
+
+    def differentiable() -> Tensor:
+        result: Tensor = _Warp.apply(input, weight, bias, operators, geometry, len(offsets), *offsets, *masks)
+        return result
+
     if torch._C._are_functorch_transforms_active():
-        transformable: Tensor = _TransformableWarp.apply(
-            problem.input, problem.weight, problem.bias, operators, geometry, problem.branches, *sampling
-        )
-        return transformable
+        return differentiable()
     _refuse_tangents(problem)
-    return operators.warp(
-        problem.input, list(problem.offsets), list(problem.masks), problem.weight, problem.bias, *geometry
-    )
+    if (
+        torch.compiler.is_compiling() or torch._C._get_tracing_state()
+    ):  # one node of a graph, with its registered gradients
+        return operators.warp(input, offsets, masks, weight, bias, *geometry)
+    if _wants_gradients(problem):
+        return differentiable()
+    result: Tensor = _below_autograd(operators.warp, input, offsets, masks, weight, bias, *geometry)
+    return result

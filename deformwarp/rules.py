@@ -350,6 +350,14 @@ RULES = (
 )
 
 
+def violation(problem: Problem) -> Exception | None:
+    """The error of the first rule that the problem breaks, if there is one."""
+    for rule in RULES:
+        for message in rule.broken(problem):
+            return rule.error(message)
+    return None
+
+
 def check(problem: Problem) -> None:
     """Raise for the first rule that the problem breaks.
 
@@ -357,6 +365,6 @@ def check(problem: Problem) -> None:
         ValueError: a shape, length, value or device is wrong.
         TypeError: a dtype is wrong.
     """
-    for rule in RULES:
-        for message in rule.broken(problem):
-            raise rule.error(message)
+    error = violation(problem)
+    if error is not None:
+        raise error

@@ -156,6 +156,17 @@ def test_an_export_with_dynamic_shapes_saves_loads_and_runs(dynamic: str) -> Non
         torch.testing.assert_close(loaded(x), head(x))
 
 
+@pytest.mark.filterwarnings("ignore:`?torch.jit")
+def test_a_traced_module_has_the_operator_and_its_gradients() -> None:
+    head = _Head()
+    x = torch.rand(2, 3, 8, 7)
+    traced = torch.jit.trace(head, (x,))
+    nodes = [node.kind() for node in traced.inlined_graph.nodes()]
+    assert nodes.count("deformwarp::warp") == 1
+    torch.testing.assert_close(traced(x), head(x))
+    assert traced(x).requires_grad
+
+
 @pytest.mark.slow
 def test_bad_input_raises_while_compiling() -> None:
     compiled = torch.compile(deformwarp.deform_conv2d, backend="aot_eager", fullgraph=True)
