@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +101,15 @@ class FusedDeformWarp(nn.Module):
                     self.weight[:, row, column, self.kernel_size[0] // 2, self.kernel_size[1] // 2] = 1
             if self.bias is not None:
                 self.bias.zero_()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # `model.to(memory_format=torch.channels_last)` asks it of five dimensions, too, which have no such format.
+        def apply(tensor: Tensor) -> Tensor:
+            if tensor.dim() != 5:
+                return fn(tensor)
+            return fn(tensor.flatten(0, 1)).view(tensor.shape).contiguous()
+
+        return super()._apply(apply, recurse)  # type: ignore[no-untyped-call]
 
     @property
     def offset_channels(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -51,6 +52,19 @@ def test_deform_conv2d_takes_and_gives_torchvisions_state(arguments: dict[str, A
     offset = torch.randn(2, 2 * taps, *plain.shape[2:], dtype=torch.float64)
     mask = torch.rand(2, taps, *plain.shape[2:], dtype=torch.float64) if masked else None
     torch.testing.assert_close(ours(x, offset, mask), theirs(x, offset, mask))
+
+
+@layers
+@pytest.mark.usefixtures("backend")
+def test_a_model_goes_to_channels_last_with_the_layer_in_it(make: Callable[[], nn.Module]) -> None:
+    layer = make()
+    arguments = _arguments(layer)
+    expected, state = layer(*arguments), copy.deepcopy(layer.state_dict())
+    model = nn.Sequential(nn.Conv2d(4, 4, 3), layer).to(memory_format=torch.channels_last)
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(layer(*arguments), expected)
+    for name, tensor in layer.state_dict().items():
+        assert torch.equal(tensor, state[name])
 
 
 @pytest.mark.parametrize("arguments", CONVOLUTIONS.values(), ids=CONVOLUTIONS.keys())
