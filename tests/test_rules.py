@@ -92,12 +92,27 @@ def test_the_arguments_that_are_broken_are_valid_before() -> None:
     _compiled_kernel(arguments, True)()
 
 
-@pytest.mark.parametrize(
+every_broken_call = pytest.mark.parametrize(
     "broken",
     # What is no pair is refused before, by its type.
     [b for b in BROKEN if not b.rule.startswith("grad_output") and b.rule != "stride.length"],
     ids=lambda broken: f"{broken.rule}-{broken.had}",
 )
+
+
+@every_broken_call
+@pytest.mark.parametrize("gradients", [False, True], ids=["without_gradients", "with_gradients"])
+def test_what_a_kernel_refuses_is_said_in_the_callers_words(broken: Broken, gradients: bool) -> None:
+    arguments = _broken_arguments(broken)
+    arguments["bias"].requires_grad_(gradients)
+    with pytest.raises(broken.error) as raised:
+        _call_python(arguments)
+    assert _says(broken, str(raised.value)), raised.value
+    alone = raised.value.__context__ is None or raised.value.__suppress_context__
+    assert alone, "the kernel's own words are of no use to the caller"
+
+
+@every_broken_call
 @pytest.mark.usefixtures("backend")
 def test_python_names_the_argument_what_it_had_and_what_it_should_have(broken: Broken) -> None:
     with pytest.raises(broken.error) as raised:
