@@ -31,15 +31,26 @@ __device__ __forceinline__ float shifted_integer(float value) { return value + i
 __device__ __forceinline__ int integer_of(float shifted) {
   return int(bit_cast<uint32_t>(shifted) - integer_shift_bits);
 }
+// The same, and integer_shift_bits more.
+__device__ __forceinline__ int shifted_bits(float value) { return bit_cast<int>(shifted_integer(value)); }
 
-// term: in units of 2^-exponent.
+// (7): a sample's gradient, in units of 2^-exponent, to the four pixels whose sums begin at `top` and `bottom`.
 template <class T>
 struct FixedSum {
   static constexpr uint32_t bytes = 4;
   static constexpr int extra_bits = 0;  // of the whole sum, beyond the exponent
 
-  static __device__ __forceinline__ void add(uint32_t address, float term) {
-    shared_add(address, integer_of(shifted_integer(term)));
+  // As differences of four rounded products the shares add up to the first of them: nothing gets lost. And what a
+  // shifted integer has too much cancels.
+  static __device__ __forceinline__ void scatter(uint32_t top, uint32_t bottom, float terms, float ly, float lx) {
+    const float right_terms = terms * lx;
+    const int all = shifted_bits(terms), right = shifted_bits(right_terms);
+    const int below = shifted_bits(terms * ly), right_below = shifted_bits(right_terms * ly);
+    const int bottom_left = below - right_below;
+    shared_add(top, all - right - bottom_left);
+    shared_add(top + bytes, right - right_below);
+    shared_add(bottom, bottom_left);
+    shared_add(bottom + bytes, right_below - int(integer_shift_bits));
   }
   // Empties the sum.
   static __device__ __forceinline__ int64_t take(uint32_t address) {
@@ -54,6 +65,13 @@ struct FixedSum<float> {
   static constexpr uint32_t bytes = 8;
   static constexpr int extra_bits = low_term_bits;
 
+  static __device__ __forceinline__ void scatter(uint32_t top, uint32_t bottom, float terms, float ly, float lx) {
+    const CornerGradients<float> corners = bilinear_scatter(terms, ly, lx);
+    add(top, corners.top_left);
+    add(top + bytes, corners.top_right);
+    add(bottom, corners.bottom_left);
+    add(bottom + bytes, corners.bottom_right);
+  }
   static __device__ __forceinline__ void add(uint32_t address, float term) {
     const float high = shifted_integer(term);
     const float rest = term - (high - integer_shift);

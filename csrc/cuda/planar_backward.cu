@@ -8,49 +8,35 @@
 #include "planar.h"
 #include "planar_backward.h"
 #include "planar_float_products.h"
+#include "planar_float_slopes.h"
 #include "planar_half_products.h"
+#include "planar_half_slopes.h"
 #include "planar_taps.h"
 #include "quads.h"
 
 namespace deformwarp::cuda::planar {
 namespace {
 
-// The integers of (2) that are a tap's own.
-struct Shift {
-  int y, x;
+// Of one tap in one sample: where its offsets are read and their gradients written, y's [Ho, Wo] and behind them x's.
+template <class T>
+struct TapRows {
+  const T* offset;
+  T* gradient;
+  int gradient_end;  // of the pixels that get one
 
-  // Samples of numbers past the last tap lie outside the image.
-  __device__ Shift(const Geometry& g, int number) : y(-(1 << 20)), x(-(1 << 20)) {
-    if (number >= g.total_taps()) return;
-    const TapNumber tap(g, number);
-    y = tap.shift_y(g);
-    x = tap.shift_x(g);
+  // Numbers past the last tap stand for the last: they read nothing new, and write nothing.
+  __device__ TapRows(const Backward& p, int number, int sample, int channel) {
+    const Geometry& g = p.geometry;
+    const TapNumber tap(g, min(number, g.total_taps() - 1));
+    const BranchGeometry& from = g.branch[tap.branch];
+    const int64_t row = 2 * (int64_t(channel) * g.taps() + tap.tap(g)) * g.out_plane();
+    offset = static_cast<const T*>(from.offset) + sample * from.offset_stride + row;
+    const bool wanted = number < g.total_taps() && p.grad_offset[tap.branch] != nullptr;
+    const int64_t samples_before = int64_t(sample) * 2 * g.channels * g.taps() * g.out_plane();
+    gradient = wanted ? static_cast<T*>(p.grad_offset[tap.branch]) + samples_before + row : nullptr;
+    gradient_end = wanted ? g.out_plane() : 0;
   }
 };
-
-// Where a tap's y offsets, [Ho, Wo], are within a sample of [2*C*K, Ho, Wo].
-__device__ int64_t row_of(const Geometry& g, const TapNumber& tap, int channel) {
-  return 2 * (int64_t(channel) * g.taps() + tap.tap(g)) * g.out_plane();
-}
-
-// For numbers past the last tap, the last one's: they read nothing new.
-template <class T>
-__device__ const T* offsets_of(const Geometry& g, int number, int sample, int channel) {
-  const TapNumber tap(g, min(number, g.total_taps() - 1));
-  const BranchGeometry& from = g.branch[tap.branch];
-  return static_cast<const T*>(from.offset) + sample * from.offset_stride + row_of(g, tap, channel);
-}
-
-// Null where nobody wants them.
-template <class T>
-__device__ T* gradients_of(const Backward& p, int number, int sample, int channel) {
-  const Geometry& g = p.geometry;
-  if (number >= g.total_taps()) return nullptr;
-  const TapNumber tap(g, number);
-  T* to = static_cast<T*>(p.grad_offset[tap.branch]);
-  if (to == nullptr) return nullptr;
-  return to + int64_t(sample) * 2 * g.channels * g.taps() * g.out_plane() + row_of(g, tap, channel);
-}
 
 // Offsets of a thread's four pixels at one tap.
 template <class T>
@@ -58,9 +44,10 @@ struct Offsets {
   using Bits = typename Quad<T>::Bits;
   Bits y, x;
 
-  __device__ __forceinline__ void load(const T* tap, int pixel, int out_plane) {
-    y = global_load_streaming(reinterpret_cast<const Bits*>(tap + pixel));
-    x = global_load_streaming(reinterpret_cast<const Bits*>(tap + (pixel + out_plane)));
+  __device__ __forceinline__ void load(const Backward& p, const T* tap, int pixel) {
+    const T* from = element_at(tap, pixel, p.element_bytes);
+    y = global_load_streaming(reinterpret_cast<const Bits*>(from));
+    x = global_load_streaming(reinterpret_cast<const Bits*>(element_at(from, p.geometry.out_plane(), p.element_bytes)));
   }
 };
 
@@ -68,11 +55,11 @@ struct Offsets {
 struct Regions {
   uint32_t cells, sums, products, scratch;
 
-  template <class T, class Products>
+  template <class T, class Slopes, class Products>
   __device__ static Regions of(const CellPlane& plane, const Division& division, bool input_wanted) {
     Regions at;
     at.cells = shared_base();
-    at.sums = at.cells + plane.cells() * cell_bytes;
+    at.sums = at.cells + round_up_to_16(plane.cells() * Slopes::cell_bytes);
     at.products = at.sums + (input_wanted ? round_up_to_16(plane.cells() * FixedSum<T>::bytes) : 0);
     at.scratch = at.products + Products::Layout::of(division).bytes();
     return at;
@@ -150,35 +137,38 @@ __device__ void store_weight_sums(const Backward& p, const float (&sums)[out_til
   }
 }
 
-// What a thread knows of its four pixels of a tile.
+// A thread's four pixels of a tile, in a row: their number in the plane, and row and column as the slopes have them.
+template <class Slopes>
 struct Pixels {
-  int first, row, column;
+  int first;
+  uint32_t row, column;
 
-  __device__ Pixels(const Geometry& g, int pixel)
-      : first(pixel), row(pixel / g.out_width), column(pixel - row * g.out_width) {}
+  __device__ Pixels(const Backward& p, int pixel)
+      : first(pixel),
+        row(Slopes::pixel_word(pixel / p.geometry.out_width)),
+        column(Slopes::pixel_word(pixel % p.geometry.out_width)) {}
 
-  // By `rows` whole rows and `columns` more.
-  __device__ __forceinline__ void advance(int pixels, int rows, int columns, int width) {
-    first += pixels;
-    row += rows;
-    column += columns;
+  // To the next tile.
+  __device__ __forceinline__ void advance(const Backward& p) {
+    first += p.tile_pixels;
+    row += Slopes::pixel_word(p.step_rows);
+    column += Slopes::pixel_word(p.step_columns);
+    const uint32_t width = Slopes::pixel_word(p.geometry.out_width);
     if (column >= width) {
       column -= width;
-      ++row;
+      row += Slopes::pixel_word(1);
     }
   }
 };
 
-// (2) and (3) at `integer` + `extra`. A float32 position is rounded where (2) rounds it. What a half type's offset adds
-// to an integer is nearly always exact, and taken as it is.
 template <class T>
-__device__ __forceinline__ Coordinate locate_sample(float offset, int integer, int extra, uint32_t outside) {
-  if constexpr (sizeof(T) == 4) {
-    return locate((float(integer) + float(extra)) + offset, base_of(0), outside);
-  } else {
-    return locate(offset, base_of(integer), outside, extra);
-  }
-}
+struct SlopesOf {
+  using type = FloatSlopes<T>;
+};
+template <>
+struct SlopesOf<Half> {
+  using type = HalfSlopes;
+};
 
 template <class T, int out_tiles>
 struct ProductsOf {
@@ -191,6 +181,7 @@ struct ProductsOf<float, out_tiles> {
 
 template <class T, int out_tiles, bool input_wanted>
 class BackwardBlock {
+  using Slopes = typename SlopesOf<T>::type;
   using Products = typename ProductsOf<T, out_tiles>::type;
   using Values = typename Products::Values;
 
@@ -200,11 +191,12 @@ class BackwardBlock {
         g_(p.geometry),
         division_(p.geometry.total_taps(), backward_warps(sizeof(T), out_tiles)),
         plane_{p.geometry.height, p.geometry.width},
-        at_(Regions::of<T, Products>(plane_, division_, input_wanted)),
+        at_(Regions::of<T, Slopes, Products>(plane_, division_, input_wanted)),
         channel_(blockIdx.x % p.geometry.channels),
         tap_tile_(int(threadIdx.x) / 32 / division_.subsets),
         subset_(int(threadIdx.x) / 32 - tap_tile_ * division_.subsets),
-        shifts_{{p.geometry, first_tap()}, {p.geometry, first_tap() + 8}},
+        slopes_(at_.cells, plane_),
+        words_{words_of(first_tap()), words_of(first_tap() + 8)},
         products_(at_.products, division_, tap_tile_, subset_) {
     if (subset_ == 0) products_.write_weights(g_, channel_);
   }
@@ -232,32 +224,41 @@ class BackwardBlock {
     return tile * division_.tile_pixels() + subset_ * subset_pixels + int(threadIdx.x) % 4 * 4;
   }
 
+  // The integers of (2) that are a tap's own. Numbers past the last tap sample outside the image.
+  __device__ uint2 words_of(int number) const {
+    constexpr int far = -(1 << 14);
+    const bool valid = number < g_.total_taps();
+    const TapNumber tap(g_, number);
+    return make_uint2(Slopes::tap_word(valid ? tap.shift_y(g_) : far), Slopes::tap_word(valid ? tap.shift_x(g_) : far));
+  }
+
   // Tiles `first` to before `last` of one sample.
   __device__ __forceinline__ void add_sample(int sample, int first, int last) {
-    products_.copy(p_, sample, first * division_.tile_pixels());
-    const T* const from[2] = {offsets_of<T>(g_, first_tap(), sample, channel_),
-                              offsets_of<T>(g_, first_tap() + 8, sample, channel_)};
-    T* const to[2] = {gradients_of<T>(p_, first_tap(), sample, channel_),
-                      gradients_of<T>(p_, first_tap() + 8, sample, channel_)};
-    Pixels pixels(g_, first_pixel(first));
+    products_.copy(p_, sample, first * p_.tile_pixels);
+    const TapRows<T> rows[2] = {{p_, first_tap(), sample, channel_}, {p_, first_tap() + 8, sample, channel_}};
+    Pixels<Slopes> pixels(p_, first_pixel(first));
     Offsets<T> offsets[2];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) offsets[i].load(from[i], min(pixels.first, g_.out_plane() - 4), g_.out_plane());
+    for (int i = 0; i < 2; ++i) offsets[i].load(p_, rows[i].offset, min(pixels.first, g_.out_plane() - 4));
 
     block_barrier();
     const T* input = static_cast<const T*>(g_.input) + (int64_t(sample) * g_.channels + channel_) * g_.plane();
-    build_cells(at_.cells, plane_, [&](int pixel) { return load_element(input + pixel); });
+    Slopes::build(at_.cells, plane_, [&](int pixel) { return load_element(input + pixel); });
     const float unit = input_wanted ? choose_unit(sample, first == 0) : 0.0f;
 
+    int flush = first + p_.tiles_a_flush;
     for (int tile = first; tile < last;) {
-      const int end = input_wanted ? min(last, tile + p_.tiles_a_flush) : last;
+      const int end = min(last, tile + p_.tiles_a_copy);
+      products_.wait();
+      if (end < last) products_.copy(p_, sample, end * p_.tile_pixels);
       for (; tile < end; ++tile) {
-        products_.wait();
-        if (tile + 1 < last) products_.copy(p_, sample, (tile + 1) * division_.tile_pixels());
-        add_tile(pixels, offsets, from, to, unit);
-        pixels.advance(division_.tile_pixels(), p_.step_rows, p_.step_columns, g_.out_width);
+        products_.start_tile();
+        add_tile(pixels, offsets, rows, unit);
+        pixels.advance(p_);
       }
       if constexpr (input_wanted) {
+        if (end < flush && end < last) continue;
+        flush += p_.tiles_a_flush;
         block_barrier();
         flush_sums<T>(p_, at_.sums, sample, channel_);
       }
@@ -275,63 +276,51 @@ class BackwardBlock {
     return exponent == not_finite ? 0.0f : power_of_two(exponent);
   }
 
-  __device__ __forceinline__ void add_tile(const Pixels& pixels, Offsets<T> (&offsets)[2], const T* const (&from)[2],
-                                           T* const (&to)[2], float unit) {
+  __device__ __forceinline__ void add_tile(const Pixels<Slopes>& pixels, Offsets<T> (&offsets)[2],
+                                           const TapRows<T> (&rows)[2], float unit) {
     float arriving[2][4] = {};
-    products_.find_arriving(arriving, g_.scale);
+    products_.find_arriving(arriving);
     Values values;
-    const int next = min(pixels.first + division_.tile_pixels(), g_.out_plane() - 4);
+    const int next = min(pixels.first + p_.tile_pixels, g_.out_plane() - 4);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      add_tap(i, pixels, offsets[i], arriving, values, to[i], unit);
-      offsets[i].load(from[i], next, g_.out_plane());
+      float gamma[4];
+#pragma unroll
+      for (int k = 0; k < 4; ++k) gamma[k] = arriving[Products::product_of(k)][2 * i + Products::column_of(k)];
+      const auto samples =
+          slopes_.sample(offsets[i].y, offsets[i].x, words_[i].x + pixels.row, words_[i].y + pixels.column);
+      values.set(i, samples.values);
+      store(rows[i], pixels.first, samples.times_dy(gamma), samples.times_dx(gamma));
+      if constexpr (input_wanted) scatter(samples, gamma, unit);
+      offsets[i].load(p_, rows[i].offset, next);
       warp_barrier();  // else the compiler starts all taps at once, and runs out of registers
     }
     products_.add_to_weight_sums(values);
   }
 
-  // (10) and (12) at one tap, and the samples' values.
-  __device__ __forceinline__ void add_tap(int i, const Pixels& pixels, const Offsets<T>& offsets,
-                                          const float (&arriving)[2][4], Values& values, T* to, float unit) const {
-    const float4 offset_y = Quad<T>::widen(offsets.y), offset_x = Quad<T>::widen(offsets.x);
-    float by_y[4], by_x[4], value[4];
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const Coordinate y =
-          locate_sample<T>(element_of(offset_y, k), pixels.row + shifts_[i].y, 0, plane_.outside_row());
-      const Coordinate x =
-          locate_sample<T>(element_of(offset_x, k), pixels.column + shifts_[i].x, k, plane_.outside_column());
-      const uint32_t number = y.cell * plane_.pitch() + x.cell;
-      const Cell<float> cell = load_cell(at_.cells + number * cell_bytes);
-      const float gamma = arriving[Products::product_of(k)][2 * i + Products::column_of(k)];
-      by_y[k] = gamma * cell_dy(cell, x.fraction);
-      by_x[k] = gamma * cell_dx(cell, y.fraction);
-      value[k] = cell_value(cell, y.fraction, x.fraction);
-      if constexpr (input_wanted) {
-        // The others would all add to the same few sums.
-        const bool touches = y.cell != uint32_t(plane_.outside_row()) && x.cell != uint32_t(plane_.outside_column());
-        if (touches) scatter(number, gamma * unit, y.fraction, x.fraction);
-      }
-    }
-    values.set(i, value);
-    if (to != nullptr && pixels.first < g_.out_plane()) {
-      using Bits = typename Quad<T>::Bits;
-      global_store_streaming(reinterpret_cast<Bits*>(to + pixels.first),
-                             Quad<T>::narrow(make_float4(by_y[0], by_y[1], by_y[2], by_y[3])));
-      global_store_streaming(reinterpret_cast<Bits*>(to + (pixels.first + g_.out_plane())),
-                             Quad<T>::narrow(make_float4(by_x[0], by_x[1], by_x[2], by_x[3])));
-    }
+  using Bits = typename Quad<T>::Bits;
+
+  // (10) at four pixels of a tap
+  __device__ __forceinline__ void store(const TapRows<T>& rows, int pixel, Bits by_y, Bits by_x) const {
+    const bool wanted = pixel < rows.gradient_end;
+    T* const to = element_at(rows.gradient, pixel, p_.element_bytes);
+    T* const behind = element_at(to, g_.out_plane(), p_.element_bytes);
+    global_store_streaming_if(wanted, reinterpret_cast<Bits*>(to), by_y);
+    global_store_streaming_if(wanted, reinterpret_cast<Bits*>(behind), by_x);
   }
 
-  // (7). The pixel above and left of a cell has the cell's number among the sums.
-  __device__ __forceinline__ void scatter(uint32_t number, float terms, float ly, float lx) const {
+  // (12), (7). The pixel above and left of a cell has the cell's number among the sums.
+  __device__ __forceinline__ void scatter(const typename Slopes::Samples& samples, const float (&gamma)[4],
+                                          float unit) const {
     constexpr uint32_t bytes = FixedSum<T>::bytes;
-    const uint32_t top = at_.sums + number * bytes, bottom = top + plane_.pitch() * bytes;
-    const CornerGradients<float> corners = bilinear_scatter(terms, ly, lx);
-    FixedSum<T>::add(top, corners.top_left);
-    FixedSum<T>::add(top + bytes, corners.top_right);
-    FixedSum<T>::add(bottom, corners.bottom_left);
-    FixedSum<T>::add(bottom + bytes, corners.bottom_right);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      // The others would all add to the same few sums.
+      if (!samples.touch[k]) continue;
+      const uint32_t top = at_.sums + samples.numbers[k] * bytes;
+      FixedSum<T>::scatter(top, top + plane_.pitch() * bytes, gamma[k] * unit, Slopes::ly(samples, k),
+                           Slopes::lx(samples, k));
+    }
   }
 
   const Backward& p_;
@@ -340,7 +329,8 @@ class BackwardBlock {
   const CellPlane plane_;
   const Regions at_;
   const int channel_, tap_tile_, subset_;
-  const Shift shifts_[2];
+  const Slopes slopes_;
+  const uint2 words_[2];  // y, x
   Products products_;
 };
 
@@ -391,7 +381,7 @@ __global__ void __launch_bounds__(finish_threads) planar_finish(const __grid_con
       const int64_t block = int64_t(segment) * g.channels + channel;
       sum += global_load(p.weight_sums + (block * rows + tap * g.branches + branch) * columns + q);
     }
-    store_element(static_cast<T*>(p.grad_weight) + i, g.scale * sum);
+    store_element(static_cast<T*>(p.grad_weight) + i, g.scale * SlopesOf<T>::type::unit * sum);
   }
 }
 
@@ -429,9 +419,13 @@ void backward(const Problem& problem, const Gradients& gradients, const Backward
   params.out_tiles = out_tiles_of(problem);
   params.tiles = int(plan.tiles);
   params.segments = int(plan.segments);
+  params.tile_pixels = int(plan.tile_pixels);
+  params.tiles_a_copy = int(plan.tiles_a_copy);
+  params.element_bytes = int(element_bytes(problem));
   params.step_rows = int(plan.tile_pixels / problem.out_width);
   params.step_columns = int(plan.tile_pixels % problem.out_width);
-  params.tiles_a_flush = int(most_terms / (plan.tile_pixels * problem.total_taps()));
+  params.tiles_a_flush =
+      int(most_terms / (plan.tile_pixels * plan.tiles_a_copy * problem.total_taps()) * plan.tiles_a_copy);
   params.largest = parts.largest;
   params.input_sums = parts.input_sums;
   params.exponents = parts.exponents;

@@ -27,6 +27,11 @@ struct Division {
 
   DEFORMWARP_HOST_DEVICE int warps() const { return tap_tiles * subsets; }
   DEFORMWARP_HOST_DEVICE int tile_pixels() const { return subsets * subset_pixels; }
+  // That HalfProducts copies at once: what a barrier costs is shared among them.
+  DEFORMWARP_HOST_DEVICE int tiles_a_copy() const {
+    constexpr int most_pixels = 320;
+    return tile_pixels() * 4 <= most_pixels ? 4 : tile_pixels() * 2 <= most_pixels ? 2 : 1;
+  }
 };
 
 // What FloatProducts keeps in shared memory: grad_output of one tile of pixels as second factors of the tensor cores,
@@ -47,17 +52,29 @@ struct FloatProductsLayout {
   DEFORMWARP_HOST_DEVICE uint32_t bytes() const { return grad_bytes() + weight_bytes() + out_tiles * 8 * pixels * 4; }
 };
 
-// What HalfProducts keeps there: the first factors of (9), and two tiles of grad_output, [8 * out_tiles, pixels].
+// What HalfProducts keeps there: the first factors of (9), and of two copies grad_output as [8, pixels / 4] times the
+// four pixels of `out_tiles` output channels, eight apart, which a thread reads by one address.
 template <int out_tiles>
 struct HalfProductsLayout {
   static constexpr int depths = (out_tiles + 1) / 2;  // of sixteen output channels
+  static constexpr uint32_t quad_bytes = out_tiles * 8;
   int pixels, tap_tiles;
 
-  DEFORMWARP_HOST_DEVICE static HalfProductsLayout of(const Division& d) { return {d.tile_pixels(), d.tap_tiles}; }
-  // In pixels; it puts four rows in different banks.
-  DEFORMWARP_HOST_DEVICE int pitch() const { return pixels + (80 - pixels % 64) % 64; }
+  DEFORMWARP_HOST_DEVICE static HalfProductsLayout of(const Division& d) {
+    return {d.tile_pixels() * d.tiles_a_copy(), d.tap_tiles};
+  }
+  // The pitch puts four rows in different banks.
+  DEFORMWARP_HOST_DEVICE uint32_t pitch_bytes() const {
+    constexpr uint32_t bank_bytes = 128, rest = out_tiles == 3 ? 96 : 8;
+    const uint32_t bytes = pixels / 4 * quad_bytes;
+    return bytes + (bank_bytes + rest - bytes % bank_bytes) % bank_bytes;
+  }
+  // Within a buffer, of output channel q.
+  DEFORMWARP_HOST_DEVICE uint32_t at(int q, int pixel) const {
+    return q % 8 * pitch_bytes() + pixel / 4 * quad_bytes + q / 8 * 8;
+  }
   DEFORMWARP_HOST_DEVICE uint32_t weight_bytes() const { return tap_tiles * depths * 32 * 16; }
-  DEFORMWARP_HOST_DEVICE uint32_t buffer_bytes() const { return out_tiles * 8 * pitch() * 2; }
+  DEFORMWARP_HOST_DEVICE uint32_t buffer_bytes() const { return 8 * pitch_bytes(); }
   DEFORMWARP_HOST_DEVICE uint32_t bytes() const { return weight_bytes() + 2 * buffer_bytes(); }
 };
 
@@ -72,12 +89,15 @@ struct Backward {
   int out_tiles;                    // of eight output channels
   int tiles;                        // of a sample's pixels
   int segments;                     // of the tiles of all samples: a block has one of them, for one channel
-  int step_rows, step_columns;      // from a tile to the next, in pixels of the output
-  int tiles_a_flush;                // that grad_input's sums have room for
-  float* largest;                   // [N, C_out]: of |grad_output|
-  int64_t* input_sums;              // [N, C, H, W]: fixed-point grad_input, docs/mathematics.md (13)
-  int* exponents;                   // [N, C]: of input_sums
-  float* weight_sums;               // [segments, C, 16 * tap_tiles, 8 * out_tiles], or null
+  int tile_pixels;
+  int step_rows, step_columns;  // from a tile to the next, in pixels of the output
+  int tiles_a_copy;             // of grad_output
+  int element_bytes;
+  int tiles_a_flush;    // that grad_input's sums have room for: some copies
+  float* largest;       // [N, C_out]: of |grad_output|
+  int64_t* input_sums;  // [N, C, H, W]: fixed-point grad_input, docs/mathematics.md (13)
+  int* exponents;       // [N, C]: of input_sums
+  float* weight_sums;   // [segments, C, 16 * tap_tiles, 8 * out_tiles], or null
 };
 
 }  // namespace deformwarp::cuda::planar

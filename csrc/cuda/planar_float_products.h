@@ -29,7 +29,11 @@ class FloatProducts {
   float weight_sums[out_tiles][4] = {};
 
   __device__ FloatProducts(uint32_t shared, const Division& division, int tap_tile, int subset)
-      : layout_(Layout::of(division)), part_(division), grads_(shared), tap_tile_(tap_tile), subset_(subset) {}
+      : layout_(Layout::of(division)),
+        part_(division, layout_.pixels),
+        grads_(shared),
+        tap_tile_(tap_tile),
+        subset_(subset) {}
 
   // The first factors of (9) at sixteen taps, [out_tiles, 32] threads' four. By one warp.
   __device__ void write_weights(const Geometry& g, int channel) const {
@@ -47,7 +51,8 @@ class FloatProducts {
   }
 
   __device__ __forceinline__ void copy(const Backward& p, int sample, int first_pixel) const {
-    part_.template copy<float, out_tiles>(raw(), layout_.pixels, p, sample, first_pixel);
+    part_.copy<float, out_tiles>(p, sample, first_pixel,
+                                 [&](int q) { return raw() + (q * layout_.pixels + part_.pixel) * 4; });
   }
 
   // For the tile that is under way. By all threads of the block.
@@ -58,8 +63,10 @@ class FloatProducts {
     block_barrier();
   }
 
+  __device__ void start_tile() {}
+
   // (9). The scale is part of the weights.
-  __device__ __forceinline__ void find_arriving(float (&arriving)[2][4], float) const {
+  __device__ __forceinline__ void find_arriving(float (&arriving)[2][4]) const {
     const int pitch = layout_.arriving_pitch();
     const uint32_t at = grads_ + (fragment_quad() * pitch + subset_ * subset_pixels + fragment_row() * 2) * 8;
 #pragma unroll
@@ -130,7 +137,7 @@ class FloatProducts {
   __device__ __forceinline__ uint32_t low_parts() const { return layout_.words() * 4; }
 
   const Layout layout_;
-  const TilePart part_;
+  const CopyPart part_;
   const uint32_t grads_;
   const int tap_tile_, subset_;
 };

@@ -181,7 +181,7 @@ __device__ __forceinline__ void store_sums(const Forward& p, const float (&sums)
 }
 
 template <class Sampler, int out_tiles>
-__global__ void __launch_bounds__(max_threads, 1) planar_forward(const __grid_constant__ Forward p) {
+__global__ void __launch_bounds__(max_threads(out_tiles), 1) planar_forward(const __grid_constant__ Forward p) {
   using T = typename Sampler::Stored;
   const Geometry& g = p.geometry;
   const int steps = steps_of(g.total_taps());

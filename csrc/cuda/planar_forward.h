@@ -7,8 +7,8 @@ namespace deformwarp::cuda::planar {
 
 // A unit is what a warp computes at a time: 32 pixels, and of eight taps two a thread. Two units share their weights.
 constexpr int unit_pixels = 32, units = 2, warp_pixels = unit_pixels * units, step_taps = 8;
-// With 128 registers a thread.
-constexpr int max_threads = 512;
+// With 128 registers a thread; where sums are many, with 168.
+DEFORMWARP_HOST_DEVICE constexpr int max_threads(int out_tiles) { return out_tiles == 4 ? 384 : 512; }
 constexpr int add_up_threads = 256;
 
 DEFORMWARP_HOST_DEVICE constexpr int steps_of(int taps) { return (taps + step_taps - 1) / step_taps; }

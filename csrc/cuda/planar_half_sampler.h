@@ -1,9 +1,9 @@
-// The forward's samples in float16, two at a time, one 8-byte load each. The offset is split into integer and fraction,
-// not the position: both are exact, where a position in float16 would be off by 1/32 pixel.
+// The forward's samples in float16, two at a time, one 8-byte load each.
 #pragma once
 
 #include "cells.h"
 #include "element.h"
+#include "planar_half_coordinates.h"
 
 namespace deformwarp::cuda::planar {
 
@@ -45,23 +45,8 @@ struct HalfSampler {
     });
   }
 
-  // 1536 is 0x6600: added to a float16 of less than 512 it leaves an integer in the low bits.
-  static constexpr uint32_t shift = 0x66006600u;
-  static __device__ uint32_t tap_word(int n) { return uint32_t(uint16_t(n + 1 - 0x6600)) * 0x10001u; }
-  static __device__ uint32_t pixel_word(int n) { return n * 0x10001u; }
-
-  struct Coordinates {
-    uint32_t cells, fractions;  // of two pixels
-  };
-
-  // (3). `extra` are two small integers more. To which side of an integer a value is taken makes no difference to it:
-  // n = round(offset - 1/2) is right up to that. Offsets of 512 and more stay outside, see why_not().
-  static __device__ __forceinline__ Coordinates locate(uint32_t offsets, uint32_t bases, uint32_t outside,
-                                                       uint32_t extra = 0) {
-    const uint32_t shifted = add_f16x2(add_f16x2(offsets, 0xb800b800u), shift + extra);
-    const uint32_t minus_n = sub_f16x2(shift + extra, shifted);
-    return {add_min_u16x2(shifted, bases, outside), add_saturate_f16x2(offsets, minus_n)};
-  }
+  static __device__ uint32_t tap_word(int n) { return half_tap_word(n); }
+  static __device__ uint32_t pixel_word(int n) { return half_pixel_word(n); }
 
   // (4), without its last addition.
   __device__ __forceinline__ uint32_t rows_at(uint32_t number, uint32_t ly, uint32_t twice_lx) const {
@@ -75,9 +60,9 @@ struct HalfSampler {
                                          uint32_t base_x) const {
 #pragma unroll
     for (int pair = 0; pair < 2; ++pair) {
-      const Coordinates y = locate(pair == 0 ? offset_y.x : offset_y.y, base_y, outside_rows);
-      const Coordinates x =
-          locate(pair == 0 ? offset_x.x : offset_x.y, base_x, outside_columns, pair * 0x00020002u + 0x00010000u);
+      const HalfCoordinates y = locate_halves_on_either_side(pair == 0 ? offset_y.x : offset_y.y, base_y, outside_rows);
+      const HalfCoordinates x = locate_halves_on_either_side(pair == 0 ? offset_x.x : offset_x.y, base_x,
+                                                             outside_columns, pair * 0x00020002u + 0x00010000u);
       // Numbers of less than 2^16: both products at once.
       const uint32_t numbers = y.cells * pitch + x.cells;
       const uint32_t twice_lx = add_f16x2(x.fractions, x.fractions);

@@ -14,9 +14,8 @@ namespace deformwarp::cuda::planar {
 
 using general::ceil_div;
 
-constexpr int64_t cell_bytes = 16;
-// Forward: HalfSampler has smaller ones.
-inline int64_t forward_cell_bytes(const Problem& problem) { return problem.dtype == DType::float16 ? 8 : cell_bytes; }
+// HalfSampler and HalfSlopes have smaller ones.
+inline int64_t cell_bytes(const Problem& problem) { return problem.dtype == DType::float16 ? 8 : 16; }
 
 // Blocks of a launch, one on each multiprocessor at a time, take as long as the busiest multiprocessor.
 inline int64_t rounds(int64_t blocks, const Device& device) { return ceil_div(blocks, device.multiprocessors); }
@@ -48,7 +47,7 @@ struct ForwardPlan {
 inline int64_t forward_shared_bytes(const Problem& problem) {
   const int64_t steps = steps_of(int(problem.total_taps()));
   const CellPlane plane{int(problem.height), int(problem.width)};
-  return plane.cells() * forward_cell_bytes(problem) + problem.plane() * element_bytes(problem) +
+  return plane.cells() * cell_bytes(problem) + problem.plane() * element_bytes(problem) +
          steps * out_tiles_of(problem) * 32 * 2 * factor_bytes(problem) + steps * step_taps * 16;
 }
 
@@ -58,7 +57,7 @@ inline ForwardPlan plan_forward(const Problem& problem, const Device& device) {
   constexpr int64_t plane_cost = 128;
   ForwardPlan best{};
   int64_t least = 0;
-  for (int warps = max_threads / 32; warps >= 4; --warps) {
+  for (int warps = max_threads(out_tiles_of(problem)) / 32; warps >= 4; --warps) {
     for (int64_t parts = 1; parts <= (problem.samples == 1 ? problem.channels : 1); ++parts) {
       const int64_t channels = ceil_div(problem.channels, parts);
       if (ceil_div(problem.channels, channels) != parts) continue;
@@ -81,6 +80,7 @@ struct BackwardPlan {
   Wanted wanted;
   int warps;
   int64_t tile_pixels;
+  int64_t tiles_a_copy;
   int64_t tiles;     // of a sample's pixels
   int64_t segments;  // of all tiles, a block each for every channel
   int64_t shared_bytes;
@@ -128,7 +128,8 @@ inline int64_t backward_shared_bytes(const Problem& problem, bool input_wanted) 
   const int64_t products = is_float ? bytes_of(FloatProductsLayout<3>{}, FloatProductsLayout<4>{})
                                     : bytes_of(HalfProductsLayout<3>{}, HalfProductsLayout<4>{});
   const int64_t sums = input_wanted ? round_up_to_16(uint32_t(plane.cells() * (is_float ? 8 : 4))) : 0;
-  const int64_t loop = plane.cells() * cell_bytes + sums + products + division.warps() * 4;
+  const int64_t cells = round_up_to_16(uint32_t(plane.cells() * cell_bytes(problem)));
+  const int64_t loop = cells + sums + products + division.warps() * 4;
   const int64_t weight_sums = division.subsets * division.tap_tiles * warp_taps * out_tiles_of(problem) * 8 * 4;
   return std::max(loop, weight_sums);
 }
@@ -139,6 +140,7 @@ inline BackwardPlan plan_backward(const Problem& problem, const Wanted& wanted, 
   plan.wanted = wanted;
   plan.warps = division.warps();
   plan.tile_pixels = division.tile_pixels();
+  plan.tiles_a_copy = problem.dtype == DType::float32 ? 1 : division.tiles_a_copy();
   plan.tiles = ceil_div(problem.out_plane(), plan.tile_pixels);
   // One round of blocks; a segment shorter than some tiles would spend its time on its plane.
   const int64_t useful = ceil_div(plan.tiles * problem.samples, 4);

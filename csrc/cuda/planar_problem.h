@@ -19,7 +19,7 @@ struct Geometry {
   const void* input;   // [N, C, H, W]
   const void* weight;  // [D, C_out, C, Kh, Kw]
   int samples, channels, height, width;
-  int out_channels, out_height, out_width;
+  int out_channels, out_height, out_width, out_pixels;
   int kernel_h, kernel_w, branches;
   float scale;
   BranchGeometry branch[max_branches];
@@ -27,7 +27,7 @@ struct Geometry {
   DEFORMWARP_HOST_DEVICE int taps() const { return kernel_h * kernel_w; }
   DEFORMWARP_HOST_DEVICE int total_taps() const { return branches * taps(); }
   DEFORMWARP_HOST_DEVICE int plane() const { return height * width; }
-  DEFORMWARP_HOST_DEVICE int out_plane() const { return out_height * out_width; }
+  DEFORMWARP_HOST_DEVICE int out_plane() const { return out_pixels; }
 };
 
 inline Geometry geometry_of(const Problem& problem) {
@@ -40,6 +40,7 @@ inline Geometry geometry_of(const Problem& problem) {
              int(problem.out_channels),
              int(problem.out_height),
              int(problem.out_width),
+             int(problem.out_plane()),
              int(problem.kernel_h),
              int(problem.kernel_w),
              int(problem.branch_count),

@@ -20,18 +20,18 @@ __device__ float weight_at(const Geometry& g, int number, int q, int channel) {
   return load_element(static_cast<const T*>(g.weight) + row * g.taps() + tap.tap(g));
 }
 
-// A thread's part of a tile of grad_output: four pixels in a row of every so many output channels.
-struct TilePart {
+// A thread's part of a copy of grad_output: four pixels in a row of every so many output channels.
+struct CopyPart {
   int first_q, step_q, pixel;
 
-  __device__ explicit TilePart(const Division& division)
-      : first_q(threadIdx.x / (division.tile_pixels() / 4)),
-        step_q(8 * division.tap_tiles),  // all threads of the block have so many rows at once
-        pixel(int(threadIdx.x) % (division.tile_pixels() / 4) * 4) {}
+  __device__ CopyPart(const Division& division, int pixels)
+      : first_q(threadIdx.x / (pixels / 4)),
+        step_q(division.warps() * 32 / (pixels / 4)),  // all threads of the block have so many rows at once
+        pixel(int(threadIdx.x) % (pixels / 4) * 4) {}
 
-  // Starts the copy, zeros where there are no pixels or channels, to rows of `pitch` pixels: [8 * out_tiles, pixels].
-  template <class T, int out_tiles>
-  __device__ __forceinline__ void copy(uint32_t to, int pitch, const Backward& p, int sample, int first_pixel) const {
+  // Starts the copy, zeros where there are no pixels or channels, of each output channel q to target(q).
+  template <class T, int out_tiles, class Target>
+  __device__ __forceinline__ void copy(const Backward& p, int sample, int first_pixel, const Target& target) const {
     const Geometry& g = p.geometry;
     constexpr int quad_bytes = sizeof(T) * 4;
     const T* from = static_cast<const T*>(p.grad_output) + int64_t(sample) * g.out_channels * g.out_plane();
@@ -39,8 +39,7 @@ struct TilePart {
 #pragma unroll 1
     for (int q = first_q; q < out_tiles * 8; q += step_q) {
       const bool valid = q < g.out_channels && at < g.out_plane();
-      copy_async<quad_bytes>(to + (q * pitch + pixel) * uint32_t(sizeof(T)),
-                             from + (valid ? q * g.out_plane() + at : 0), valid);
+      copy_async<quad_bytes>(target(q), from + (valid ? q * g.out_plane() + at : 0), valid);
     }
     copy_async_commit();
   }

@@ -143,6 +143,14 @@ def test_a_saturating_packed_sum_is_clamped_and_turns_nan_into_zero() -> None:
     assert np.array_equal(actual, expected | np.roll(expected, 1) << 16)
 
 
+def test_a_packed_comparison_is_one_or_zero() -> None:
+    a, b, _ = half_operands(FLOAT16)
+    values = [x.astype(np.uint16).view(np.float16) for x in (a, b)]
+    expected = (values[0] > values[1]).astype(np.float16).view(np.uint16).astype(np.uint32)  # 0 where one is NaN
+    actual = run(54, a | np.roll(a, 1) << 16, b | np.roll(b, 1) << 16)
+    assert np.array_equal(actual, expected | np.roll(expected, 1) << 16)
+
+
 def test_one_of_two_elements_is_broadcast() -> None:
     pairs = np.random.default_rng(0).integers(0, 1 << 32, 1000, np.uint32)
     assert np.array_equal(run(51, pairs), (pairs & 0xFFFF) * 0x10001)
@@ -316,13 +324,13 @@ def place_of_d(lane: int, i: int) -> tuple[int, int]:
     return (lane >> 2) + (8 if i >= 2 else 0), (lane % 4) * 2 + (i & 1)
 
 
-MMA = {"f16": (0, 16), "bf16": (1, 16), "tf32": (2, 8), "f16_k8": (3, 8)}  # kind of the toy, depth
+MMA = {"f16": (0, 16), "bf16": (1, 16), "tf32": (2, 8), "f16_k8": (3, 8), "bf16_k8": (4, 8)}  # kind of the toy, depth
 
 
 def as_bits(kind: str, value: float) -> int:
     if kind == "tf32":
         return int(np.float32(value).view(np.uint32))
-    dtype = torch.bfloat16 if kind == "bf16" else torch.float16
+    dtype = torch.bfloat16 if kind.startswith("bf16") else torch.float16
     return int(torch.tensor(value, dtype=dtype).view(torch.int16).item()) & 0xFFFF
 
 
@@ -366,11 +374,11 @@ def test_a_product_is_as_accurate_as_float32_sums(kind: str) -> None:
     random = np.random.default_rng(0)
     depth = MMA[kind][1]
     a, b, c = (random.normal(size=s).astype(np.float32) for s in ((16, depth), (depth, 8), (16, 8)))
-    rounded = {"f16": torch.float16, "f16_k8": torch.float16, "bf16": torch.bfloat16}
     if kind == "tf32":
         a, b = (floats(bits(m) & np.uint32(0xFFFFE000)).reshape(m.shape) for m in (a, b))
     else:
-        a, b = (torch.from_numpy(m).to(rounded[kind]).float().numpy() for m in (a, b))
+        dtype = torch.bfloat16 if kind.startswith("bf16") else torch.float16
+        a, b = (torch.from_numpy(m).to(dtype).float().numpy() for m in (a, b))
     a64, b64, c64 = (m.astype(np.float64) for m in (a, b, c))
     allowed = np.finfo(np.float32).eps / 2 * (depth + 1) * (np.abs(c64) + np.abs(a64) @ np.abs(b64))
     assert np.all(np.abs(multiplied(kind, a, b, c) - (c64 + a64 @ b64)) <= allowed)
@@ -382,7 +390,7 @@ def test_tf32_ignores_the_lower_13_bits() -> None:
     assert np.array_equal(multiplied("tf32", noisy, ones[:8], np.zeros((16, 8), np.float32)), 8 * ones)
 
 
-@pytest.mark.parametrize("kind", ["bf16", "tf32"])
+@pytest.mark.parametrize("kind", ["bf16", "bf16_k8", "tf32"])
 def test_a_product_that_sm_75_lacks_is_refused_there(kind: str) -> None:
     zeros = np.zeros((16, 16), np.float32)
     message = f"mma_{kind} needs sm_80, and the device is sm_75"

@@ -69,6 +69,14 @@ def test_a_float32_position_is_rounded_before_its_cell_is_chosen() -> None:
     assert_like_the_reference(sampled_at([(y + below, 3 + below) for y in range(4)], torch.float32), torch.float32)
 
 
+def test_a_float16_offset_just_below_an_integer_has_the_slope_of_its_side() -> None:
+    problem = sampled_at([(float(y), 3.0) for y in range(4)], torch.float16)
+    (integers,) = problem.offsets
+    below = torch.nextafter(integers, torch.full_like(integers, -600))
+    problem.offsets = [torch.where(integers == 0, integers, below)]  # below 0 it is lost in the reference's position
+    assert_like_the_reference(problem, torch.float16)
+
+
 @dtypes
 @pytest.mark.parametrize("axis", [0, 1], ids=["y", "x"])
 def test_wild_offsets_sample_nothing(axis: int, dtype: torch.dtype) -> None:
@@ -94,10 +102,24 @@ def test_neighbours_of_opposite_extremes_do_not_overflow(dtype: torch.dtype) -> 
     largest = torch.finfo(torch.float16).max
     problem.input = (largest * (1 - 2 * ((rows + columns) % 2))).to(dtype).expand_as(problem.input)
     problem.weight = problem.weight / problem.weight.abs().sum()
+    problem.grad_output = problem.grad_output / 1024
     with deformwarp.use_backend("reference"):
-        expected = problem.warp()
-    bound = 8 * torch.finfo(dtype).eps * largest
-    torch.testing.assert_close(problem.warp(), expected, rtol=0, atol=bound)
+        expected = forward_and_gradients(problem.to(torch.float64))
+    for name, tensor in forward_and_gradients(problem).items():
+        bound = 8 * torch.finfo(dtype).eps * max(largest, expected[name].abs().max().item())
+        torch.testing.assert_close(tensor.double(), expected[name], rtol=0, atol=bound)
+
+
+@dtypes
+def test_samples_may_be_further_apart_than_32_bits_count(dtype: torch.dtype) -> None:
+    problem = problem_of(BY_NAME["rows_of_whole_quads"], dtype).map(lambda tensor: tensor.detach())
+    expected = forward_and_gradients(problem)
+    dense = problem.offsets[0]
+    stride = 2**31 + 64
+    memory = torch.empty((len(dense) - 1) * stride + dense[0].numel(), dtype=dtype)  # what nobody touches costs nothing
+    problem.offsets[0] = memory.as_strided(dense.shape, (stride, *dense.stride()[1:])).copy_(dense)
+    for name, tensor in forward_and_gradients(problem).items():
+        assert torch.equal(tensor, expected[name]), name
 
 
 def test_sums_of_the_inputs_gradient_are_emptied_before_they_overflow() -> None:

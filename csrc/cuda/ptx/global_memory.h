@@ -7,6 +7,19 @@
 
 namespace deformwarp::cuda {
 
+// base + n. `element_bytes` is sizeof(T), from a kernel's parameters: of a factor that the compiler knows it makes
+// shifts and additions, where one instruction is enough.
+template <class T>
+__device__ __forceinline__ T* element_at(T* base, uint32_t n, [[maybe_unused]] uint32_t element_bytes) {
+#ifdef __CUDACC__
+  uint64_t address;
+  asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(address) : "r"(n), "r"(element_bytes), "l"(base));
+  return reinterpret_cast<T*>(address);
+#else
+  return base + n;
+#endif
+}
+
 // Through the read-only path: nothing may write there during the launch.
 template <class T>
 __device__ __forceinline__ T global_load(const T* pointer) {
@@ -74,6 +87,21 @@ __device__ __forceinline__ void global_store_streaming(T* pointer, T value) {
 #else
   global_store(pointer, value);
 #endif
+}
+
+// The same, where `wanted`; without a jump for 8 bytes.
+template <class T>
+__device__ __forceinline__ void global_store_streaming_if(bool wanted, T* pointer, T value) {
+#ifdef __CUDACC__
+  if constexpr (sizeof(T) == 8) {
+    const uint2 bits = bit_cast<uint2>(value);
+    asm volatile("{.reg .pred p; setp.ne.s32 p, %0, 0; @p st.global.cs.v2.b32 [%1], {%2, %3};}" ::"r"(int(wanted)),
+                 "l"(pointer), "r"(bits.x), "r"(bits.y)
+                 : "memory");
+    return;
+  }
+#endif
+  if (wanted) global_store_streaming(pointer, value);
 }
 
 // Atomic additions without a result (red). float: denormals count as zero, before and after.

@@ -64,6 +64,7 @@ inline double add_saturate(double a, double b, double) {
   const double sum = add_to_odd(a, b);
   return sum > 0 ? (sum < 1 ? sum : 1.0) : 0.0;
 }
+inline double greater(double a, double b, double) { return a > b ? 1 : 0; }
 // A number wins over NaN, and -0 is less than +0.
 inline double smaller(double a, double b, double) {
   return std::isnan(a) ? b : std::isnan(b) ? a : a == b ? (std::signbit(a) ? a : b) : (a < b ? a : b);
@@ -200,6 +201,15 @@ __device__ __forceinline__ uint32_t add_saturate_f16x2(uint32_t a, uint32_t b) {
   DEFORMWARP_TWO_OPERANDS("add.rn.sat.f16x2")
 #else
   return plain_meaning::by_element<plain_meaning::Float16>(plain_meaning::add_saturate, a, b);
+#endif
+}
+
+// 1 where a > b, else 0, and where one of them is NaN.
+__device__ __forceinline__ uint32_t greater_f16x2(uint32_t a, uint32_t b) {
+#ifdef __CUDACC__
+  DEFORMWARP_TWO_OPERANDS("set.gt.f16x2.f16x2")
+#else
+  return plain_meaning::by_element<plain_meaning::Float16>(plain_meaning::greater, a, b);
 #endif
 }
 

@@ -21,6 +21,7 @@ __global__ void fragments(const Params p) {
   if (p.kind == 1) mma_bf16(d, a, b);
   if (p.kind == 2) mma_tf32(d, a, b);
   if (p.kind == 3) mma_f16_k8(d, {a[0], a[1]}, {b[0]});
+  if (p.kind == 4) mma_bf16_k8(d, {a[0], a[1]}, {b[0]});
   for (int i = 0; i < 4; ++i) global_store(p.d + 4 * lane + i, d[i]);
 }
 

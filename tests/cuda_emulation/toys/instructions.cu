@@ -86,6 +86,8 @@ __device__ __forceinline__ uint32_t result(int op, uint32_t a, uint32_t b, uint3
       return broadcast_high(a);
     case 53:
       return add_min_u16x2(a, b, c);
+    case 54:
+      return greater_f16x2(a, b);
     case 40:
       return shuffle(a, b);
     case 41:
