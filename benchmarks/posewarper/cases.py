@@ -14,6 +14,7 @@ from posewarper_models.aggregate import WEIGHTS
 from posewarper_models.backbones import STRIDE
 from posewarper_models.checkpoints import DEMO
 from posewarper_models.network import PoseWarper
+from posewarper_models.propagate import REACH
 from posewarper_models.train.modules import heatmap_loss
 
 
@@ -83,6 +84,7 @@ BENCHMARKS = {
         Trained(DEMO),
         (
             Case("inference, one pair of heatmaps", HEATMAPS, 1),
+            Case("inference, 6 pairs of heatmaps", HEATMAPS, 2 * REACH),  # what one label is carried to
             Case("inference, 16 pairs of heatmaps", HEATMAPS, 16),
             Case("training step, 16 pairs of heatmaps", HEATMAPS, 16, training=True),
         ),
