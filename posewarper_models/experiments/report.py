@@ -7,7 +7,7 @@ from pathlib import Path
 from posewarper_models.experiments import results
 from posewarper_models.experiments.registry import EXPERIMENTS, Experiment
 from posewarper_models.experiments.results import Result
-from posewarper_models.experiments.settings import available_studies
+from posewarper_models.experiments.settings import available_studies, load_study
 from posewarper_models.experiments.tables import Page
 
 NO_RESULTS = "smoke"  # its runs only show that everything works
@@ -46,7 +46,7 @@ def write_report(folder: Path, document: Path) -> None:
 
 def _configuration(folder: Path, document: Path, configuration: str) -> list[str]:
     images = folder / configuration
-    parts = [f"## Configuration `{configuration}`"]
+    parts = [f"## Configuration `{configuration}`", load_study(configuration).about]
     for name, experiment in EXPERIMENTS.items():
         found = results.results_of(folder, name, configuration)
         parts += [f"### {experiment.title}", experiment.question]

@@ -120,6 +120,7 @@ class LabelSettings(_Section):
 class Study(_Section):
     """All that the experiments of one configuration share."""
 
+    about: str  # for readers of the results
     videos: VideoSettings
     model: ModelConfig
     data: DataConfig

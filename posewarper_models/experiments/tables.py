@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from posewarper_models.experiments.tallies import Interval, Ratio, interval, spread
@@ -23,8 +24,9 @@ class Page:
     def shown(self, figure: Figure, name: str, caption: str) -> str:
         """Saves a figure and returns the Markdown that shows it."""
         self.images.mkdir(parents=True, exist_ok=True)
-        # Without the date a figure changes only if its results do.
-        figure.savefig(self.images / f"{name}.svg", metadata={"Date": None})
+        # Without the date, and with names that are not random, a figure changes only if its results do.
+        with rc_context({"svg.hashsalt": name}):
+            figure.savefig(self.images / f"{name}.svg", metadata={"Date": None})
         return f"![{caption}]({self.link}/{name}.svg)"
 
     def interval(self, ours: Sequence[Ratio], theirs: Sequence[Ratio] | None = None) -> Interval:

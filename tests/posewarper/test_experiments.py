@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from posewarper_models.checkpoints import DEMO, load_checkpoint
 from posewarper_models.cli import main
@@ -18,6 +19,7 @@ from posewarper_models.experiments.registry import EXPERIMENTS
 from posewarper_models.experiments.report import write_report
 from posewarper_models.experiments.results import Result, ResultError
 from posewarper_models.experiments.settings import available_studies, load_study
+from posewarper_models.experiments.tables import Page
 from posewarper_models.experiments.training import trained
 from posewarper_models.train.config import ConfigError
 from posewarper_models.train.run import Machine, RunError, start_model
@@ -128,10 +130,22 @@ def test_the_document_has_every_result_and_its_figures(smoke: SmokeRun, tmp_path
     assert "nan" not in small.replace("dominant", "")
 
 
+def test_a_figure_of_the_same_results_is_the_same_file(tmp_path: Path) -> None:
+    pages = [Page(tmp_path / name, name, resamplings=10) for name in ("one", "other")]
+    for page in pages:
+        figure = Figure()
+        axes = figure.subplots()
+        axes.plot([1, 2], marker="o")  # a marker has a name in the file
+        assert page.shown(figure, "line", "A line") == f"![A line]({page.link}/line.svg)"
+    one, other = ((page.images / "line.svg").read_bytes() for page in pages)
+    assert one == other
+
+
 def test_without_results_the_document_says_so(tmp_path: Path) -> None:
     write_report(tmp_path / "experiments", tmp_path / "experiments.md")
     text = (tmp_path / "experiments.md").read_text()
     assert text.count("**No results yet.**") == 2 * len(EXPERIMENTS)
+    assert load_study("small").about in text
 
 
 @pytest.mark.parametrize("name", available_studies())
