@@ -66,8 +66,10 @@ def test_another_regimes_warping_part_starts_from_the_main_ones(
 ) -> None:
     started: dict[Path, Path | None] = {}
 
-    def stage(self: Workspace, name: str, schedule: object, folder: Path, clips: object, *start: object) -> None:
-        started[folder.relative_to(self.own)] = start[0].relative_to(self.own) if start else None
+    def stage(
+        self: Workspace, name: str, schedule: object, folder: Path, clips: object, start: Path | None, *dilations: str
+    ) -> None:
+        started[folder.relative_to(self.own)] = start.relative_to(self.own) if start else None
 
     monkeypatch.setattr(Workspace, "stage", stage)
     space.posewarper("fast")
