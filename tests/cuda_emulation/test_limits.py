@@ -13,8 +13,8 @@ TRANSPOSE = "launch(transpose, dim3((columns + 31) / 32, (rows + 31) / 32), dim3
 
 
 def transpose(toy: Toy, seed: int = 0) -> None:
-    matrix, result = np.ones((33, 1), np.float32), np.empty((1, 33), np.float32)
-    toy.run(matrix.shape, [reads(matrix), writes(result)], seed)
+    result, matrix = np.ones((2, 33), np.float32)  # one right behind the other
+    toy.run((33, 1), [reads(matrix), writes(result)], seed)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,9 @@ from emulator import HERE, Emulator, compiled, linked
 from numpy.typing import NDArray
 
 READ_ONLY, UNDEFINED, DEFINED = range(3)  # what a kernel finds in a buffer
+# Bytes on either side of a buffer that belong to no other: where an index goes that is wrong must not depend on what
+# the allocator put there. A multiple of every alignment that a kernel may ask for.
+GUARD = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Buffer:
 
 
 def reads(array: NDArray[np.generic]) -> Buffer:
-    return Buffer(np.ascontiguousarray(array), READ_ONLY)
+    return Buffer(array, READ_ONLY)
 
 
 def writes(array: NDArray[np.generic]) -> Buffer:
@@ -31,6 +34,14 @@ def writes(array: NDArray[np.generic]) -> Buffer:
 
 def updates(array: NDArray[np.generic]) -> Buffer:
     return Buffer(array, DEFINED)
+
+
+def guarded(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """A contiguous copy with ``GUARD`` on either side."""
+    room = np.empty(array.nbytes + 2 * GUARD, np.uint8)
+    copy = room[GUARD : GUARD + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 class Toy:
@@ -52,14 +63,18 @@ class Toy:
             RuntimeError: with the emulator's text.
         """
         self.emulator.seed(seed)
-        for buffer in buffers:
-            self.emulator.memory(buffer.array.ctypes.data, buffer.array.nbytes, buffer.content)
+        arrays = [guarded(buffer.array) for buffer in buffers]
+        for array, buffer in zip(arrays, buffers, strict=True):
+            self.emulator.memory(array.ctypes.data, array.nbytes, buffer.content)
         try:
             error = self.emulator.library.run(
                 (ctypes.c_int * len(sizes))(*sizes),
-                (ctypes.c_void_p * len(buffers))(*(buffer.array.ctypes.data for buffer in buffers)),
+                (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays)),
             )
         finally:
             self.emulator.forget_memory()
         if error is not None:
             raise RuntimeError(error.decode())
+        for array, buffer in zip(arrays, buffers, strict=True):
+            if buffer.content != READ_ONLY:
+                buffer.array[...] = array
