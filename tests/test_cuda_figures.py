@@ -12,7 +12,8 @@ from benchmarks.cuda_figures import library, table
 from benchmarks.cuda_figures.banks import OFFSETS, addition_wavefronts, conflicts, load_wavefronts
 from benchmarks.cuda_figures.library import Resources, readable
 from benchmarks.cuda_figures.loops import Turn, main_loop
-from benchmarks.cuda_figures.prediction import KINDS, cell_bytes, turn_for
+from benchmarks.cuda_figures.markdown import blocks_at_once, launches
+from benchmarks.cuda_figures.prediction import CHIPS, KINDS, cell_bytes, turn_for
 from benchmarks.workloads import GPU_WORKLOADS
 from deformwarp import native
 
@@ -161,6 +162,13 @@ def test_a_workload_finds_the_main_loop_of_its_instance(kernel: str, dtype: str,
     turns = {kernel.replace("3", "4"): other, "general_forward<float, 3>": other, kernel: turn}
     workload = GPU_WORKLOADS[f"posewarper-384x288-n16-{dtype}"]
     assert turn_for(workload, KINDS[mode], turns) is turn
+
+
+def test_a_multiprocessor_has_room_for_a_block_of_every_launch() -> None:
+    registers = {kernel: found[0] for (kernel, architecture), found in table.load()[1].items() if architecture == 90}
+    device = CHIPS[0].device
+    for title, launch, kernel in launches(registers, device):
+        assert blocks_at_once(registers[kernel], launch, device) >= 1, title
 
 
 @pytest.mark.parametrize(("width", "size"), [("128", 16), ("64", 8)])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from benchmarks.cuda_figures.banks import CELL_BYTES
 from benchmarks.cuda_figures.library import Resources
-from benchmarks.cuda_figures.prediction import CHIPS, ELEMENTS, KINDS, plan_of
+from benchmarks.cuda_figures.prediction import CHIPS, ELEMENTS, KINDS, instance_for, plan_of
 from benchmarks.cuda_figures.table import Figures
 from benchmarks.workloads import GPU_WORKLOADS
 from deformwarp.native import CudaDevice, CudaLaunch
@@ -51,15 +51,8 @@ def _resource_table(figures: Figures) -> str:
     return _rows(["kernel", *(f"sm_{architecture}" for architecture in architectures)], lines)
 
 
-def _blocks_at_once(figures: Figures, launch: CudaLaunch, element: str, device: CudaDevice) -> int:
-    """Of one multiprocessor, by shared memory, threads, and the registers of the kernel's largest instance."""
-    instances = {
-        one.kernel: one.registers
-        for one in figures.resources
-        if one.kernel.partition("<")[0] == launch.kernel and one.architecture == 90
-    }
-    of_element = [registers for kernel, registers in instances.items() if element in kernel]
-    registers = max(of_element or instances.values())
+def blocks_at_once(registers: int, launch: CudaLaunch, device: CudaDevice) -> int:
+    """Of one multiprocessor, by shared memory, threads and registers."""
     return min(
         device.shared_bytes_per_multiprocessor // (launch.shared_bytes + device.shared_bytes_reserved_per_block),
         device.threads_per_multiprocessor // launch.threads,
@@ -67,19 +60,33 @@ def _blocks_at_once(figures: Figures, launch: CudaLaunch, element: str, device: 
     )
 
 
-def _launch_table(figures: Figures) -> str:
-    """Blocks and occupancy of PoseWarper's launches on a full sm_90."""
-    device, lines = CHIPS[0].device, []
+def launches(kernels: Collection[str], device: CudaDevice) -> Iterator[tuple[str, CudaLaunch, str]]:
+    """PoseWarper's launches: what each is called, its sizes, and which of the kernels it runs.
+
+    Raises:
+        LookupError: none of the kernels is for a launch.
+    """
     for samples in (1, 16):
-        for dtype, element in ELEMENTS.items():
+        for dtype in ELEMENTS:
             workload = GPU_WORKLOADS[f"posewarper-384x288-n{samples}-{dtype}"]
             for kind in KINDS:
                 for launch in plan_of(workload, kind, device).launches:
-                    at_once = _blocks_at_once(figures, launch, element, device)
-                    numbers = (launch.blocks, launch.threads, launch.shared_bytes, at_once)
-                    occupancy = f"{100 * at_once * launch.threads / device.threads_per_multiprocessor:.0f} %"
-                    name = f"N={samples} {dtype} {kind.mode}: `{launch.kernel}`"
-                    lines.append([name, *map(str, numbers), occupancy])
+                    title = f"N={samples} {dtype} {kind.mode}: `{launch.kernel}`"
+                    kernel = instance_for(workload, kind, launch.kernel, kernels)
+                    if kernel is None:
+                        raise LookupError(f"{title}: none of {', '.join(kernels)}")
+                    yield title, launch, kernel
+
+
+def _launch_table(figures: Figures) -> str:
+    """Blocks and occupancy of PoseWarper's launches on a full sm_90."""
+    device, lines = CHIPS[0].device, []
+    registers = {one.kernel: one.registers for one in figures.resources if one.architecture == 90}
+    for title, launch, kernel in launches(registers, device):
+        at_once = blocks_at_once(registers[kernel], launch, device)
+        numbers = (launch.blocks, launch.threads, launch.shared_bytes, at_once)
+        occupancy = f"{100 * at_once * launch.threads / device.threads_per_multiprocessor:.0f} %"
+        lines.append([title, *map(str, numbers), occupancy])
     header = ["launch", "blocks", "threads", "shared bytes", "blocks at once", "occupancy"]
     return _rows(header, lines)
 
@@ -151,7 +158,7 @@ def markdown(figures: Figures) -> str:
         "multiprocessor has registers.",
         _resource_table(figures),
         "## Launches of PoseWarper's warp, 384x288, on sm_90 with 132 multiprocessors",
-        "Blocks at once on a multiprocessor, by shared memory, threads, and the registers of the largest instance.",
+        "Blocks at once on a multiprocessor, by shared memory, threads and registers.",
         _launch_table(figures),
     ]
     if loops:

@@ -7,7 +7,7 @@ wavefronts, which is the largest unknown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -168,12 +168,27 @@ def predictions(turns: Mapping[str, Turn], conflicts: Mapping[str, Conflicts]) -
 
 
 def turn_for(workload: Workload, kind: Kind, turns: Mapping[str, Turn]) -> Turn | None:
-    """Of the instance that the workload runs: its element, its tiles of eight output channels, its flags."""
-    element, tiles = ELEMENTS[workload.dtype], -(-workload.out_channels // 8)
-    for name, turn in turns.items():
-        kernel, _, arguments = name.rstrip(">").partition("<")
+    """The main loop of the instance that the workload runs."""
+    name = instance_for(workload, kind, kind.kernel, turns)
+    return None if name is None else turns[name]
+
+
+def instance_for(workload: Workload, kind: Kind, kernel: str, names: Iterable[str]) -> str | None:
+    """Of a kernel's instances the one for the workload's element, tiles of eight output channels, and gradients.
+
+    >>> workload = GPU_WORKLOADS["posewarper-384x288-n1-float32"]
+    >>> names = ["planar_forward<HalfSampler, 3>", "planar_forward<FloatSampler<float>, 4>", "planar_finish<float>"]
+    >>> instance_for(workload, KINDS[0], "planar_forward", [*names, "planar_forward<FloatSampler<float>, 3>"])
+    'planar_forward<FloatSampler<float>, 3>'
+    >>> instance_for(workload, KINDS[1], "planar_finish", names)
+    'planar_finish<float>'
+    """
+    element, tiles = ELEMENTS[workload.dtype], str(-(-workload.out_channels // 8))
+    for name in names:
+        of_kernel, _, arguments = name.rstrip(">").partition("<")
         words = arguments.replace(">", "").replace("<", ", ").split(", ")
-        is_for = {element, f"{element}Sampler"} & set(words) and str(tiles) in words
-        if kernel == kind.kernel and is_for and arguments.endswith(kind.suffix):
-            return turn
+        is_for = {element, f"{element}Sampler"} & set(words) and all(word == tiles for word in words if word.isdigit())
+        flags_fit = kernel != kind.kernel or arguments.endswith(kind.suffix)
+        if of_kernel == kernel and is_for and flags_fit:
+            return name
     return None
