@@ -15,10 +15,11 @@ from benchmarks.device import DEVICES
 from benchmarks.posewarper import __main__ as command
 from benchmarks.posewarper.cases import BENCHMARKS, CLIP, HEATMAPS, PRECISIONS, Case, make_run
 from benchmarks.posewarper.measuring import Settings, agreement, measure
-from benchmarks.posewarper.networks import FiveCalls, Untrained, peers
+from benchmarks.posewarper.networks import Untrained, peers
 from benchmarks.timing import Plan
 from benchmarks.workloads import OFFSET_SIGMA
 from posewarper_models import PoseWarper, save_checkpoint
+from posewarper_models.experiments.backends import TorchvisionWarp
 
 ONE_TURN = Settings("cpu", Plan(0.001, 2, 2), threads=1)
 SMALL = Untrained(
@@ -86,8 +87,8 @@ def test_a_step_trains_the_warping_part_and_leaves_the_backbone_alone(monkeypatc
 def test_no_time_is_given_when_results_differ(
     training: bool, factor: float, both: Mapping[str, PoseWarper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = FiveCalls.forward
-    monkeypatch.setattr(FiveCalls, "forward", lambda self, *given: forward(self, *given) * factor)
+    forward = TorchvisionWarp.forward
+    monkeypatch.setattr(TorchvisionWarp, "forward", lambda self, *given: forward(self, *given) * factor)
     figures = measure(Case("wrong", HEATMAPS, 1, training), SMALL, both, "float32", ONE_TURN)
     assert "seconds" not in figures
     assert "no time: results differ: heatmaps by" in command.row(figures)

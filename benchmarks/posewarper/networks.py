@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import copy
-import functools
-import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 from benchmarks.workloads import OFFSET_SIGMA
-from deformwarp import FusedDeformWarp
 from posewarper_models.checkpoints import load_checkpoint
+from posewarper_models.experiments.backends import TorchvisionWarp
 from posewarper_models.network import PoseWarper, build_posewarper
-
-
-class FiveCalls(nn.Module):
-    """What :class:`FusedDeformWarp` replaces: torchvision's calls, their sum, and the scale."""
-
-    def __init__(self, fused: FusedDeformWarp) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(fused.weight.detach().clone())  # [D, C, C, 3, 3]
-        self.dilations, self.scale, self.channels = fused.dilations, fused.scale, fused.channels
-
-    def forward(self, heatmap: Tensor, offsets: Sequence[Tensor]) -> Tensor:
-        calls = zip(self.weight, offsets, self.dilations, strict=True)
-        branches = (deform_conv2d(heatmap, offset, weight, padding=d, dilation=d) for weight, offset, d in calls)
-        return functools.reduce(operator.add, branches) * self.scale
 
 
 class Network(Protocol):
@@ -102,5 +85,5 @@ def peers(network: Network) -> dict[str, PoseWarper]:
     """The network, and the same with five calls."""
     fused = network.make()
     five = copy.deepcopy(fused)
-    five.warping.warp = FiveCalls(fused.warping.warp)  # type: ignore[assignment]
+    five.warping.warp = TorchvisionWarp(five.warping.warp)  # type: ignore[assignment]
     return {"deformwarp": fused, "torchvision": five}

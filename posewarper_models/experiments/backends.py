@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,10 +42,9 @@ class TorchvisionWarp(nn.Module):
 
     def forward(self, input: Tensor, offsets: Sequence[Tensor]) -> Tensor:
         """The warped heatmap [N, J, h, w] of ``input`` [N, J, h, w] by D offsets [N, 18 J, h, w]."""
-        total = torch.zeros_like(input)
-        for offset, weight, dilation in zip(offsets, self.weight, self.dilations, strict=True):
-            total = total + deform_conv2d(input, offset, weight, padding=dilation, dilation=dilation)
-        return total * self.scale
+        calls = zip(offsets, self.weight, self.dilations, strict=True)
+        branches = (deform_conv2d(input, offset, weight, padding=d, dilation=d) for offset, weight, d in calls)
+        return functools.reduce(operator.add, branches) * self.scale
 
 
 def measure(space: Workspace) -> dict[str, Any]:

@@ -148,6 +148,16 @@ def test_without_results_the_document_says_so(tmp_path: Path) -> None:
     assert load_study("small").about in text
 
 
+def test_findings_stand_above_the_tables_of_their_configuration(tmp_path: Path) -> None:
+    findings = tmp_path / "experiments" / "small" / "findings.md"
+    findings.parent.mkdir(parents=True)
+    findings.write_text("Flow loses where joints are hidden.\n")
+    write_report(tmp_path / "experiments", tmp_path / "experiments.md")
+    paper, small = (tmp_path / "experiments.md").read_text().split("## Configuration `small`")
+    assert "What was found\n" not in paper
+    assert 0 < small.index("### What was found\n\nFlow loses where joints are hidden.") < small.index("### Propagation")
+
+
 @pytest.mark.parametrize("name", available_studies())
 def test_the_configurations_that_come_along_can_be_used(name: str) -> None:
     study = load_study(name)
