@@ -44,7 +44,8 @@ class TorchvisionWarp(nn.Module):
         """The warped heatmap [N, J, h, w] of ``input`` [N, J, h, w] by D offsets [N, 18 J, h, w]."""
         calls = zip(offsets, self.weight, self.dilations, strict=True)
         branches = (deform_conv2d(input, offset, weight, padding=d, dilation=d) for offset, weight, d in calls)
-        return functools.reduce(operator.add, branches) * self.scale
+        warped: Tensor = functools.reduce(operator.add, branches) * self.scale
+        return warped
 
 
 def measure(space: Workspace) -> dict[str, Any]:
