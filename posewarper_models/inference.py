@@ -46,14 +46,14 @@ def crops(model: PoseWarper, frames: Frames, indices: Sequence[int], crop: Crop)
 
 
 def moved_person(person: Person, joints: NDArray[np.bool_], found: Array) -> Person:
-    """A person with joints elsewhere: boxes keep their size and follow the joints.
+    """A person with joints elsewhere: hidden ones stay hidden, boxes keep their size and follow the joints.
 
     Args:
         person: as labelled in another frame.
         joints: [J], which joints have a new position; the others are not annotated any more.
         found: [J, 3], x, y and score.
     """
-    keypoints = np.concatenate([found[:, :2], np.ones((len(found), 1))], axis=1) * joints[:, None]
+    keypoints = np.concatenate([found[:, :2], person.keypoints[:, 2:]], axis=1) * joints[:, None]
     shift = found[:, :2] - person.keypoints[:, :2]
     head = [joint for joint in HEAD if joints[joint]]
     box = _shifted(person.box, np.median(shift[joints], axis=0))

@@ -47,7 +47,7 @@ def experiment(
     unknown = [name for name in wanted if name not in EXPERIMENTS]
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(EXPERIMENTS)}", param_hint="NAMES")
-    study = load_study(config)
+    study = load_study(config).for_data() if data else load_study(config)
     folder = work / config / (data.name if data else "synthetic")
     videos = PoseTrackVideos(data) if data else SyntheticVideos(study.videos, folder / "videos", not quiet)
     machine = Machine(accelerator, 1, workers)

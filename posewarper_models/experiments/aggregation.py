@@ -14,7 +14,14 @@ from torch import Tensor
 from posewarper_models.aggregate import WEIGHTS, Weights, aggregate, with_joints
 from posewarper_models.data.annotations import Array, Clip, Labels
 from posewarper_models.evaluate import HEAD_SHARE, JointErrors, joint_errors
-from posewarper_models.experiments.comparison import average_precisions, held_to, scored_alike, thinned
+from posewarper_models.experiments.comparison import (
+    VISIBILITY,
+    average_precisions,
+    by_visibility,
+    held_to,
+    scored_alike,
+    thinned,
+)
 from posewarper_models.experiments.results import Result
 from posewarper_models.experiments.tables import Page, deviation, mean_of, table
 from posewarper_models.experiments.tallies import Integers, Ratio, Tally, tally
@@ -41,7 +48,6 @@ METHODS: dict[str, tuple[str, Weights, bool]] = {  # name, weights, whether heat
 }
 SPLITS = {"test": "clean", "hard": "long exposures, occluders"}
 SPEEDS = ("slow joints", "medium joints", "fast joints")
-VISIBILITY = ("visible", "hidden")
 Speeds = dict[tuple[int, int], Array]
 # Table 2 of the paper, mAP of HRNet and of aggregation.
 PAPER = {"single": 77.3, "paper": 79.8}
@@ -92,10 +98,9 @@ def _measured(
 ) -> dict[str, Any]:
     errors = joint_errors(truth, predictions)
     videos = [labels.clip for labels in truth]
-    hidden = np.where(errors.visible, 0, 1)
     return {
         "speed": tally(errors, _speed_classes(errors, speed, bounds), SPEEDS, videos).to_json(),
-        "visibility": tally(errors, hidden, VISIBILITY, videos).to_json(),
+        "visibility": by_visibility(errors, truth).to_json(),
         "ap": average_precisions(truth, predictions),
     }
 

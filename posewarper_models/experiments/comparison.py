@@ -13,7 +13,7 @@ from torch import Tensor
 
 from posewarper_models.data.annotations import Array, Clip, FrameLabels, Labels, Person
 from posewarper_models.data.crops import Crop, crop_around
-from posewarper_models.evaluate import by_group, evaluate, joint_errors
+from posewarper_models.evaluate import JointErrors, by_group, evaluate, joint_errors
 from posewarper_models.experiments.tallies import Tally, tally
 from posewarper_models.inference import crops
 from posewarper_models.network import PoseWarper
@@ -23,6 +23,7 @@ from posewarper_models.video import Frames
 
 MEASURED_EVERY = 3  # frames: aggregation computes seven for each, and neighbours say nearly the same
 DISTANCES = tuple(f"δ={delta}" for delta in range(1, REACH + 1))
+VISIBILITY = ("visible", "hidden")
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,11 @@ def by_distance(tasks: Sequence[Task], predictions: Sequence[Labels]) -> Tally:
     numbers = [away[clip][frame] - 1 for clip, frame in zip(errors.clips, errors.frames, strict=True)]
     of_joint = np.repeat(np.array(numbers, np.int64)[:, None], NUM_JOINTS, axis=1)
     return tally(errors, of_joint, DISTANCES, [task.clip.id for task in tasks])
+
+
+def by_visibility(errors: JointErrors, truth: Sequence[Labels]) -> Tally:
+    """Joints found, by whether they can be seen in the frame where they are looked for."""
+    return tally(errors, np.where(errors.visible, 0, 1), VISIBILITY, [labels.clip for labels in truth])
 
 
 def average_precisions(truth: Sequence[Labels], predictions: Sequence[Labels]) -> dict[str, float | None]:

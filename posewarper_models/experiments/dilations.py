@@ -76,7 +76,7 @@ def section(results: Sequence[Result], page: Page) -> str:
 
 
 def _shares(results: Sequence[Result], name: str, category: str | None = None) -> list[Ratio]:
-    return [Tally.from_json(result.measured[name]["tally"]).share(0.5, category) for result in results]
+    return [Tally.from_json(result.measured[name]["distance"]).share(0.5, category) for result in results]
 
 
 def _figure(results: Sequence[Result]) -> Figure:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from posewarper_models.aggregate import WEIGHTS, Weights, aggregate, with_joints
-from posewarper_models.data.annotations import Labels
+from posewarper_models.data.annotations import Clip, Labels
 from posewarper_models.evaluate import joint_errors
 from posewarper_models.experiments.comparison import average_precisions, held_to, thinned
 from posewarper_models.experiments.results import Result
@@ -43,7 +43,7 @@ def measure(space: Workspace) -> dict[str, Any]:
 def _cell(space: Workspace, videos: int, per_video: int) -> dict[str, Any]:
     folder = space.own / "labels" / f"{videos}x{per_video}"
     labels = space.study.labels
-    dense = space.clips("train")[:videos]
+    dense = drawn(space.clips("train"), videos, space.seed)
     sparse = [clip.relabelled(clip.labels.spread(per_video)) for clip in dense]
     network = space.stage("heatmaps", labels.heatmaps, folder / "gt1", sparse)
     warper = space.stage("warping", labels.warping, folder / "warping", sparse, folder / "gt1" / MODEL)
@@ -62,6 +62,11 @@ def _cell(space: Workspace, videos: int, per_video: int) -> dict[str, Any]:
         "aggregated": (lambda: warper, WEIGHTS["paper"]),
     }
     return {method: _measured(space, folder, method, *model) for method, model in models.items()}
+
+
+def drawn(clips: Sequence[Clip], count: int, seed: int) -> list[Clip]:
+    """``count`` clips by chance; those of a smaller count are among those of a larger one."""
+    return [clips[number] for number in np.random.default_rng(seed).permutation(len(clips))[:count]]
 
 
 def as_labels(propagated: Labels) -> Labels:

@@ -7,7 +7,7 @@ linear regression for each joint, fitted on videos of its own, predicts from tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,12 @@ from posewarper_models.skeleton import EVALUATED_JOINTS, JOINT, NUM_JOINTS
 from posewarper_models.video import Image
 
 PENALTIES = (1e-3, 1e-1, 1e1, 1e3)  # of the ridge regression; chosen on half of the tuning videos
-METHODS = {"still": "no motion", "farneback": "Farneback, direct", "offsets": "linear in the offsets"}
+METHODS = {
+    "still": "no motion",
+    "farneback": "Farneback, direct",
+    "farneback-linear": "linear in Farneback's flow",
+    "offsets": "linear in the offsets",
+}
 SHOWN_JOINTS = ("left_wrist", "right_ankle")
 
 
@@ -42,7 +47,7 @@ class Joints:
     """Joints in pairs of frames: what is known of their motion. Lengths are pixels of the frame."""
 
     joint: np.ndarray[Any, np.dtype[np.int64]]  # [N]
-    features: Array  # [N, 18 D], the joint's own offsets, heatmap pixels
+    features: Array  # [N, F], what its motion is predicted from: its own 18 D offsets, heatmap pixels
     motion: Array  # [N, 2], (dx, dy) from A to B, heatmap pixels of the crop
     scale: Array  # [N], pixels of the frame a heatmap pixel
     flow: Array  # [N, 2], Farneback's motion, heatmap pixels of the crop
@@ -54,8 +59,9 @@ class Joints:
 class Regression:
     """Of each joint: motion = features @ weights + bias."""
 
-    weights: Array  # [J, 18 D, 2]
+    weights: Array  # [J, F, 2]
     bias: Array  # [J, 2]
+    penalty: float
 
     def motion(self, joints: Joints) -> Array:
         """[N, 2], heatmap pixels."""
@@ -67,17 +73,29 @@ def measure(space: Workspace) -> dict[str, Any]:
     """End-point errors on the test videos at the main regime, and a picture of the fields."""
     model = space.posewarper()
     flow = tuned(space, space.study.main, "farneback", False).flow
-    regression = fit(collect(model, space.tasks("tune"), flow))
-    tasks = space.tasks("test")
-    joints = collect(model, tasks, flow)
-    predicted = {"still": np.zeros_like(joints.motion), "farneback": joints.flow, "offsets": regression.motion(joints)}
+    tune, tasks = space.tasks("tune"), space.tasks("test")
+    known, joints = collect(model, tune, flow), collect(model, tasks, flow)
+    # The control has the same regression and the same labels as the offsets: shrinking an estimate helps it, too.
+    by_offsets, by_farneback = fit(known), fit(with_flow_as_features(known))
+    predicted = {
+        "still": np.zeros_like(joints.motion),
+        "farneback": joints.flow,
+        "farneback-linear": by_farneback.motion(with_flow_as_features(joints)),
+        "offsets": by_offsets.motion(joints),
+    }
     space.pictures.mkdir(parents=True, exist_ok=True)
-    fields_of(model, regression, flow, tasks).savefig(space.pictures / picture_of(space.seed), dpi=110)
+    fields_of(model, by_offsets, flow, tasks).savefig(space.pictures / picture_of(space.seed), dpi=110)
     return {
         "videos": [task.clip.id for task in tasks],
         "pixels": {name: _sums(joints, motion, len(tasks)) for name, motion in predicted.items()},
         "explained": {name: _explained(joints, motion) for name, motion in predicted.items()},
+        "penalties": {"farneback-linear": by_farneback.penalty, "offsets": by_offsets.penalty},
     }
+
+
+def with_flow_as_features(joints: Joints) -> Joints:
+    """The same joints, to predict from Farneback's flow where the joint is."""
+    return replace(joints, features=joints.flow)
 
 
 def collect(model: PoseWarper, tasks: Sequence[Task], flow: Any) -> Joints:
@@ -164,7 +182,7 @@ def _ridge(joints: Joints, used: np.ndarray[Any, np.dtype[np.bool_]], penalty: f
         covariance = x.T @ x + penalty * np.eye(count)
         weights[joint] = np.linalg.solve(covariance, x.T @ (y - y_mean))
         bias[joint] = y_mean - x_mean @ weights[joint]
-    return Regression(weights, bias)
+    return Regression(weights, bias, penalty)
 
 
 def _sums(joints: Joints, motion: Array, videos: int) -> dict[str, list[list[float]]]:

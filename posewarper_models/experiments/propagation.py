@@ -13,11 +13,13 @@ from matplotlib.figure import Figure
 from posewarper_models.aggregate import WEIGHTS, aggregate, with_joints
 from posewarper_models.data.annotations import Labels, Person
 from posewarper_models.data.crops import crop_around
+from posewarper_models.evaluate import joint_errors
 from posewarper_models.experiments.comparison import (
     DISTANCES,
     Task,
     average_precisions,
     by_distance,
+    by_visibility,
     held_to,
     propagated_by,
     scored_alike,
@@ -133,7 +135,7 @@ def in_true_boxes(model: PoseWarper, task: Task) -> Labels:
 
 
 def compared(network: PoseWarper, tasks: Sequence[Task], predicted: Predicted) -> dict[str, Any]:
-    """Tally and average precision of every method, on the same joints and with scores of one kind."""
+    """Tallies and average precision of every method, on the same joints and with scores of one kind."""
     final: Predicted = {method: [] for method in predicted}
     for number, task in enumerate(tasks):
         of_clip = [held_to(task.truth, of_method[number]) for of_method in predicted.values()]
@@ -142,7 +144,11 @@ def compared(network: PoseWarper, tasks: Sequence[Task], predicted: Predicted) -
             final[method].append(labels)
     truth = [task.truth for task in tasks]
     return {
-        method: {"tally": by_distance(tasks, labels).to_json(), "ap": average_precisions(truth, labels)}
+        method: {
+            "distance": by_distance(tasks, labels).to_json(),
+            "visibility": by_visibility(joint_errors(truth, labels), truth).to_json(),
+            "ap": average_precisions(truth, labels),
+        }
         for method, labels in final.items()
     }
 
@@ -178,7 +184,7 @@ def _shares(
     results: Sequence[Result], regime: str, method: str, threshold: float, category: str | None = None
 ) -> list[Ratio]:
     return [
-        Tally.from_json(result.measured["regimes"][regime][method]["tally"]).share(threshold, category)
+        Tally.from_json(result.measured["regimes"][regime][method]["distance"]).share(threshold, category)
         for result in results
     ]
 

@@ -19,6 +19,7 @@ from posewarper_models.experiments import (
     results,
 )
 from posewarper_models.experiments.results import Result
+from posewarper_models.experiments.settings import Study
 from posewarper_models.experiments.tables import Page
 from posewarper_models.experiments.workspace import Workspace
 
@@ -32,6 +33,8 @@ class Experiment:
     measure: Callable[[Workspace], dict[str, Any]]
     section: Callable[[Sequence[Result], Page], str]
 
+
+OF_ONE = {"labels": "labels", "equality_steps": "backends"}  # field of a study -> the one experiment that reads it
 
 EXPERIMENTS = {
     "propagation": Experiment(
@@ -87,6 +90,12 @@ EXPERIMENTS = {
 }
 
 
+def settings_of(study: Study, name: str) -> dict[str, Any]:
+    """What of a study an experiment depends on, as plain data."""
+    foreign = {field for field, experiment in OF_ONE.items() if experiment != name}
+    return study.model_dump(mode="json", exclude={"about", *foreign})
+
+
 def run(name: str, configuration: str, space: Workspace, folder: Path) -> Path:
     """Runs an experiment of one seed and keeps its result.
 
@@ -109,7 +118,7 @@ def run(name: str, configuration: str, space: Workspace, folder: Path) -> Path:
         configuration,
         space.seed,
         space.videos.name,
-        space.study.model_dump(mode="json"),
+        settings_of(space.study, name),
         results.provenance(time.monotonic() - before),
         measured,
     )

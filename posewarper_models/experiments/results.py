@@ -30,7 +30,7 @@ class Result:
     configuration: str
     seed: int
     videos: str  # what it was measured on
-    settings: dict[str, Any]  # the study, as plain data
+    settings: dict[str, Any]  # what of the study it depends on, as plain data
     provenance: dict[str, Any]
     measured: dict[str, Any]  # the experiment's own
 

@@ -128,6 +128,7 @@ class Study(_Section):
     every: int = Field(7, ge=2)  # every k-th frame is labelled
     strides: dict[str, int]  # regimes of motion: every how many frames of the videos one is taken
     main: str  # the regime of everything that is not about regimes
+    main_of_data: str | None = None  # the same for a data set in place of synthetic videos; None for ``main``
     dilations: dict[str, tuple[int, ...]]  # sets that are compared; "main" is that of everything else
     start: str | None = None  # of the package's weights, the backbone to start from; None for random weights
     heatmaps: Schedule
@@ -143,8 +144,10 @@ class Study(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Study:
-        if self.main not in self.strides:
-            raise ValueError(f"main: is {self.main!r}, but should be one of strides: {', '.join(self.strides)}")
+        for field in ("main", "main_of_data"):
+            regime = getattr(self, field)
+            if regime is not None and regime not in self.strides:
+                raise ValueError(f"{field}: is {regime!r}, but should be one of strides: {', '.join(self.strides)}")
         if self.start_checkpoint is not None and not self.start_checkpoint.is_file():
             raise ValueError(f"start: is {self.start!r}, but {self.start_checkpoint.parent} holds no such file")
         if "main" not in self.dilations:
@@ -159,6 +162,10 @@ class Study(_Section):
     def start_checkpoint(self) -> Path | None:
         """What ``start`` names: it stands in for the COCO weights that the paper starts from."""
         return None if self.start is None else DEMO.with_name(self.start)
+
+    def for_data(self) -> Study:
+        """The same study on a data set."""
+        return self.model_copy(update={"main": self.main_of_data or self.main})
 
     def stage(self, name: str, schedule: Schedule, seed: int, dilations: str = "main") -> Config:
         """One stage of training, as :func:`posewarper_models.train.run.train` takes it."""

@@ -11,12 +11,20 @@ import torch
 
 from deformwarp import FusedDeformWarp
 from posewarper_models.data.annotations import Clip, FrameLabels, Labels, Person
-from posewarper_models.evaluate import JointErrors
+from posewarper_models.evaluate import JointErrors, joint_errors
 from posewarper_models.experiments import flow_training
 from posewarper_models.experiments.backends import TorchvisionWarp
-from posewarper_models.experiments.comparison import by_distance, held_to, propagated_by, scored_alike, task
+from posewarper_models.experiments.comparison import (
+    by_distance,
+    by_visibility,
+    held_to,
+    propagated_by,
+    scored_alike,
+    task,
+)
 from posewarper_models.experiments.flow_network import FlowNetwork, LearnedFlow, resized, unsupervised_loss, warped
-from posewarper_models.experiments.offsets import Joints, fit
+from posewarper_models.experiments.labels import drawn
+from posewarper_models.experiments.offsets import Joints, fit, with_flow_as_features
 from posewarper_models.experiments.settings import FlowNetworkSettings, Schedule
 from posewarper_models.experiments.tallies import Ratio, interval, spread, tally
 from posewarper_models.experiments.training import Drawn
@@ -117,6 +125,27 @@ def test_tallies_count_by_video_category_and_group() -> None:
     assert again.share(0.2).above.tolist() == found.share(0.2).above.tolist()
 
 
+def test_hidden_joints_are_counted_by_themselves(walking: Clip) -> None:
+    made = task(walking, 7, SIZE)
+    frames = list(made.truth.frames)
+    person = frames[3].people[0]
+    keypoints = person.keypoints.copy()
+    keypoints[[9, 10], 2] = 0  # wrists
+    frames[3] = replace(frames[3], people=(replace(person, keypoints=keypoints),))
+    truth = [replace(made.truth, frames=tuple(frames))]
+    found = by_visibility(joint_errors(truth, [made.truth]), truth)
+    assert found.count.sum(axis=(0, 2)).tolist() == [87, 2]
+    assert found.share(0.2, "hidden", "Wrist").above.tolist() == [2]
+
+
+def test_fewer_videos_are_among_more_and_drawn_by_the_seed() -> None:
+    clips = list(range(20))
+    few, more = (drawn(clips, count, seed=0) for count in (5, 12))  # type: ignore[arg-type]
+    assert few == more[:5]
+    assert len(set(more)) == 12
+    assert set(few) != set(drawn(clips, 5, seed=1))  # type: ignore[arg-type]
+
+
 def ratios(*shares: float, videos: int = 40, noise: float = 0.0) -> list[Ratio]:
     rng = np.random.default_rng(1)
     return [
@@ -159,6 +188,17 @@ def test_the_regression_finds_a_linear_map() -> None:
     found = fit(joints)
     np.testing.assert_allclose(found.weights[:2], maps, atol=1e-3)
     np.testing.assert_allclose(found.motion(joints), motion, atol=1e-2)
+
+
+def test_a_regression_on_flow_mends_what_is_linear_in_it() -> None:
+    rng = np.random.default_rng(0)
+    flow = rng.standard_normal((400, 2))
+    shrunk = 0.5 * flow + 1.0
+    zeros, noise, video = np.zeros(400, np.int64), rng.standard_normal((400, 18)), rng.integers(0, 6, 400)
+    joints = Joints(zeros, noise, shrunk, zeros + 1.0, flow, zeros + 1, video)
+    of_flow = with_flow_as_features(joints)
+    np.testing.assert_allclose(fit(of_flow).motion(of_flow), shrunk, atol=0.01)
+    assert np.abs(fit(joints).motion(joints) - shrunk).mean() > 0.1
 
 
 @pytest.mark.parametrize("dilations", [(2,), (1, 3, 5)], ids=str)

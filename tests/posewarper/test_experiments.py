@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from posewarper_models.checkpoints import DEMO, load_checkpoint
 from posewarper_models.cli import main
 from posewarper_models.experiments import results
-from posewarper_models.experiments.registry import EXPERIMENTS
+from posewarper_models.experiments.registry import EXPERIMENTS, settings_of
 from posewarper_models.experiments.report import write_report
 from posewarper_models.experiments.results import Result, ResultError
 from posewarper_models.experiments.settings import available_studies, load_study
@@ -64,7 +65,7 @@ def test_every_experiment_leaves_a_result_that_says_where_it_comes_from(smoke: S
         result = results.load(results.path_of(smoke.results, name, "smoke", 0))
         assert (result.experiment, result.configuration, result.seed) == (name, "smoke", 0)
         assert result.videos == "synthetic videos"
-        assert result.settings == load_study("smoke").model_dump(mode="json")
+        assert result.settings == settings_of(load_study("smoke"), name)
         assert {"commit", "versions", "machine", "seconds", "finished"} == set(result.provenance)
         assert result.measured
 
@@ -75,9 +76,18 @@ def test_all_methods_of_propagation_have_the_same_joints_to_find(smoke: SmokeRun
     assert {"copy", "farneback", "farneback-chained", "dis", "learned", "network", "posewarper", "cycle"} <= set(
         methods
     )
-    counts = [method["tally"]["count"] for method in methods.values()]
-    assert all(count == counts[0] for count in counts)
-    assert sum(sum(sum(groups) for groups in video) for video in counts[0]) > 50
+    for kind in ("distance", "visibility"):
+        counts = [method[kind]["count"] for method in methods.values()]
+        assert all(count == counts[0] for count in counts)
+        assert np.sum(counts[0]) > 50
+    assert np.sum(methods["copy"]["distance"]["count"]) == np.sum(methods["copy"]["visibility"]["count"])
+
+
+@pytest.mark.slow
+def test_offsets_and_flow_have_a_regression_each(smoke: SmokeRun) -> None:
+    measured = smoke.measured("offsets")
+    assert set(measured["penalties"]) == {"farneback-linear", "offsets"}
+    assert set(measured["pixels"]) == {"still", "farneback", "farneback-linear", "offsets"}
 
 
 @pytest.mark.slow
@@ -190,6 +200,29 @@ def test_unknown_configurations_and_experiments_are_named(capsys: pytest.Capture
     assert posewarper("experiment", "table9", "--config=smoke", f"--work={tmp_path}", f"--results={tmp_path}") == 2
     assert "'table9' is not one of propagation, labels" in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "experiments"),
+    [
+        ({"about": "in other words"}, set()),
+        ({"equality_steps": 7}, {"backends"}),
+        ({"every": 5}, set(EXPERIMENTS)),
+    ],
+    ids=["description", "of one experiment", "of all"],
+)
+def test_results_depend_on_the_settings_that_they_were_made_with(
+    change: dict[str, object], experiments: set[str]
+) -> None:
+    study = load_study("smoke")
+    other = study.model_copy(update=change)
+    assert {name for name in EXPERIMENTS if settings_of(study, name) != settings_of(other, name)} == experiments
+
+
+def test_on_a_data_set_its_own_frame_rate_is_the_main_regime() -> None:
+    study = load_study("paper")
+    assert (study.main, study.for_data().main) == ("moderate", "slow")
+    assert load_study("small").for_data() == load_study("small")
 
 
 def some_result(seed: int, **settings: int) -> Result:

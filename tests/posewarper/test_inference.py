@@ -36,6 +36,13 @@ def sparse(clip: Clip, *labelled: int) -> Clip:
     return replace(clip, labels=clip.labels.keep_labelled(labelled))
 
 
+def test_hidden_joints_stay_hidden(clip: Clip, still: PoseWarper) -> None:
+    keypoints = clip.labels.frames[2].people[0].keypoints
+    assert 0 < (keypoints[:, 2] > 0).sum() < (keypoints != 0).any(axis=1).sum()
+    found = propagate(still, sparse(clip, 2), reach=1).frames[3].people[0]
+    assert (found.visible == (keypoints[:, 2] > 0) & found.annotated).all()
+
+
 def test_without_offsets_labels_are_copied(clip: Clip, still: PoseWarper) -> None:
     found = propagate(still, sparse(clip, 2), reach=2, decoding=replace(SUBPIXEL_DECODING, blur=0.0))
     truth = clip.labels.frames[2].people
