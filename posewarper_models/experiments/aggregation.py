@@ -15,6 +15,7 @@ from posewarper_models.aggregate import WEIGHTS, Weights, aggregate, with_joints
 from posewarper_models.data.annotations import Array, Clip, Labels
 from posewarper_models.evaluate import HEAD_SHARE, JointErrors, joint_errors
 from posewarper_models.experiments.comparison import (
+    SHARES,
     VISIBILITY,
     average_precisions,
     by_visibility,
@@ -23,7 +24,7 @@ from posewarper_models.experiments.comparison import (
     thinned,
 )
 from posewarper_models.experiments.results import Result
-from posewarper_models.experiments.tables import Page, deviation, mean_of, table
+from posewarper_models.experiments.tables import Page, deviation, mean_difference, mean_of, table
 from posewarper_models.experiments.tallies import Integers, Ratio, Tally, tally
 from posewarper_models.experiments.workspace import Workspace
 from posewarper_models.inference import SUBPIXEL_DECODING
@@ -46,6 +47,7 @@ METHODS: dict[str, tuple[str, Weights, bool]] = {  # name, weights, whether heat
     "authors": ("δ = -2…2, the authors' weights", WEIGHTS["authors"], True),
     "paper": ("δ = -3…3, sum", WEIGHTS["paper"], True),
 }
+AGAINST = ("single", "itself", "unwarped")  # what the sum is held against
 SPLITS = {"test": "clean", "hard": "long exposures, occluders"}
 SPEEDS = ("slow joints", "medium joints", "fast joints")
 Speeds = dict[tuple[int, int], Array]
@@ -142,7 +144,12 @@ def section(results: Sequence[Result], page: Page) -> str:
     splits = list(results[0].measured["splits"])
     parts = [page.shown(_figure(results, splits), "aggregation", "PCK by speed of the joint")]
     for split in splits:
-        parts += [f"**{SPLITS[split].capitalize()} frames**", _table(results, split, page)]
+        parts += [
+            f"**Frames: {SPLITS[split]}**",
+            _table(results, split, page),
+            "What neighbours add, percentage points:",
+            _differences(results, split, page),
+        ]
     low, high = results[0].measured["speed_bounds"]
     parts.append(
         f"Slow joints move less than {low:.2f} head sizes a frame, fast ones more than {high:.2f}. In the paper "
@@ -164,6 +171,10 @@ def _shares(
     ]
 
 
+def _aps(results: Sequence[Result], split: str, method: str) -> list[float | None]:
+    return [result.measured["splits"][split][method]["ap"]["Mean"] for result in results]
+
+
 def _table(results: Sequence[Result], split: str, page: Page) -> str:
     rows = []
     for method, (name, _, _) in METHODS.items():
@@ -171,11 +182,26 @@ def _table(results: Sequence[Result], split: str, page: Page) -> str:
         gain = "" if method == "single" else page.difference(every, _shares(results, split, "single"))
         by_speed = [page.percent(_shares(results, split, method, "speed", speed)) for speed in SPEEDS]
         by_sight = [page.percent(_shares(results, split, method, "visibility", sight)) for sight in VISIBILITY]
-        ap = mean_of([result.measured["splits"][split][method]["ap"]["Mean"] for result in results])
+        ap = mean_of(_aps(results, split, method))
         close = page.percent(_shares(results, split, method, threshold=0.2))
         rows.append([name, page.percent(every), gain, deviation(every), *by_speed, *by_sight, close, ap])
     header = ["", "PCK@0.5", "less single frame", "s.d. of seeds", *SPEEDS, *VISIBILITY, "PCK@0.2", "mAP"]
     return table(header, rows)
+
+
+def _differences(results: Sequence[Result], split: str, page: Page) -> str:
+    def row(theirs: str) -> list[str]:
+        found = [
+            page.difference(
+                *(_shares(results, split, method, "visibility", sight, threshold) for method in ("paper", theirs))
+            )
+            for threshold, sight in SHARES.values()
+        ]
+        ap = mean_difference(_aps(results, split, "paper"), _aps(results, split, theirs))
+        paper = f"{PAPER['paper'] - PAPER[theirs]:+.1f}" if theirs in PAPER else "-"
+        return [f"{METHODS['paper'][0]} - {METHODS[theirs][0]}", *found, ap, paper]
+
+    return table(["", *SHARES, "mAP", "the paper, mAP"], [row(theirs) for theirs in AGAINST])
 
 
 def _figure(results: Sequence[Result], splits: Sequence[str]) -> Figure:
@@ -187,7 +213,7 @@ def _figure(results: Sequence[Result], splits: Sequence[str]) -> Figure:
             cell.plot(
                 SPEEDS, [100 * np.mean([share.value for share in each]) for each in shares], marker="o", label=name
             )
-        cell.set_title(f"{SPLITS[split]} frames")
+        cell.set_title(f"frames: {SPLITS[split]}")
         cell.grid(alpha=0.3)
     cells[0].set_ylabel("PCK@0.5, %")
     figure.legend(*cells[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)

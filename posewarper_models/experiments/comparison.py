@@ -14,7 +14,7 @@ from torch import Tensor
 from posewarper_models.data.annotations import Array, Clip, FrameLabels, Labels, Person
 from posewarper_models.data.crops import Crop, crop_around
 from posewarper_models.evaluate import JointErrors, by_group, evaluate, joint_errors
-from posewarper_models.experiments.tallies import Tally, tally
+from posewarper_models.experiments.tallies import THRESHOLDS, Tally, tally
 from posewarper_models.inference import crops
 from posewarper_models.network import PoseWarper
 from posewarper_models.propagate import REACH, Propagator, assignments, propagated, with_people
@@ -24,6 +24,12 @@ from posewarper_models.video import Frames
 MEASURED_EVERY = 3  # frames: aggregation computes seven for each, and neighbours say nearly the same
 DISTANCES = tuple(f"δ={delta}" for delta in range(1, REACH + 1))
 VISIBILITY = ("visible", "hidden")
+# What differences are of: all joints, visible ones, hidden ones, within every threshold.
+SHARES = {
+    f"PCK@{threshold}" + (f", {sight}" if sight else ""): (threshold, sight)
+    for sight in (None, *VISIBILITY)
+    for threshold in THRESHOLDS
+}
 
 
 @dataclass(frozen=True)

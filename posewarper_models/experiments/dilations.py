@@ -15,7 +15,7 @@ from posewarper_models.experiments.comparison import DISTANCES, Task, propagated
 from posewarper_models.experiments.propagation import compared
 from posewarper_models.experiments.results import Result
 from posewarper_models.experiments.tables import Page, deviation, mean_of, table
-from posewarper_models.experiments.tallies import Ratio, Tally
+from posewarper_models.experiments.tallies import THRESHOLDS, Ratio, Tally
 from posewarper_models.experiments.workspace import Workspace
 from posewarper_models.inference import SUBPIXEL_DECODING
 from posewarper_models.network import PoseWarper
@@ -57,8 +57,9 @@ def section(results: Sequence[Result], page: Page) -> str:
                 f"{found['parameters'] / 1e6:.2f}",
                 *(page.percent(_shares(results, name, category)) for category in DISTANCES),
                 page.percent(every),
-                "" if name == "main" else page.difference(every, _shares(results, "main")),
                 deviation(every),
+                page.percent(_shares(results, name, threshold=0.2)),
+                *("" if name == "main" else _difference(results, name, threshold, page) for threshold in THRESHOLDS),
                 mean_of([result.measured[name]["ap"]["Mean"] for result in results]),
             ]
         )
@@ -67,16 +68,22 @@ def section(results: Sequence[Result], page: Page) -> str:
         "parameters, M",
         *(f"PCK@0.5, {d}" for d in DISTANCES),
         "PCK@0.5",
-        "less the first",
         "s.d. of seeds",
+        "PCK@0.2",
+        *(f"less the first, PCK@{threshold}" for threshold in THRESHOLDS),
         "mAP",
     ]
     figure = page.shown(_figure(results), "dilations", "PCK by distance, for every set of dilations")
     return "\n\n".join([figure, table(header, rows)])
 
 
-def _shares(results: Sequence[Result], name: str, category: str | None = None) -> list[Ratio]:
-    return [Tally.from_json(result.measured[name]["distance"]).share(0.5, category) for result in results]
+def _shares(results: Sequence[Result], name: str, category: str | None = None, threshold: float = 0.5) -> list[Ratio]:
+    return [Tally.from_json(result.measured[name]["distance"]).share(threshold, category) for result in results]
+
+
+def _difference(results: Sequence[Result], name: str, threshold: float, page: Page) -> str:
+    ours, first = (_shares(results, each, threshold=threshold) for each in (name, "main"))
+    return page.difference(ours, first)
 
 
 def _figure(results: Sequence[Result]) -> Figure:

@@ -39,6 +39,7 @@ METHODS = {
     "farneback-linear": "linear in Farneback's flow",
     "offsets": "linear in the offsets",
 }
+FLOWS = ("farneback", "farneback-linear")  # what the offsets are held against
 SHOWN_JOINTS = ("left_wrist", "right_ankle")
 
 
@@ -261,10 +262,12 @@ def section(results: Sequence[Result], page: Page) -> str:
     for method, name in METHODS.items():
         every = _ratios(results, method)
         by_distance = [_in_pixels(page.interval(_ratios(results, method, number))) for number in range(len(DISTANCES))]
-        less = "" if method == "farneback" else _in_pixels(page.interval(every, _ratios(results, "farneback")), "+")
+        less = [
+            "" if method == flow else _in_pixels(page.interval(every, _ratios(results, flow)), "+") for flow in FLOWS
+        ]
         explained = np.mean([result.measured["explained"][method] for result in results])
-        rows.append([name, *by_distance, _in_pixels(page.interval(every)), less, f"{100 * explained:.1f}"])
-    header = ["", *DISTANCES, "all", "less Farneback", "variance explained, %"]
+        rows.append([name, *by_distance, _in_pixels(page.interval(every)), *less, f"{100 * explained:.1f}"])
+    header = ["", *DISTANCES, "all", *(f"less {METHODS[flow]}" for flow in FLOWS), "variance explained, %"]
     text = "End-point error of the joints' displacement from frame A to frame B, pixels of the frame:"
     figure = page.shown(_figure(results), "offsets", "End-point error by distance")
     picture = f"{page.link}/{picture_of(results[0].seed)}"

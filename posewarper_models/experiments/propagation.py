@@ -16,6 +16,7 @@ from posewarper_models.data.crops import crop_around
 from posewarper_models.evaluate import joint_errors
 from posewarper_models.experiments.comparison import (
     DISTANCES,
+    SHARES,
     Task,
     average_precisions,
     by_distance,
@@ -26,7 +27,7 @@ from posewarper_models.experiments.comparison import (
 )
 from posewarper_models.experiments.flows import KINDS, learned, tuned
 from posewarper_models.experiments.results import Result
-from posewarper_models.experiments.tables import Page, deviation, mean_of, table
+from posewarper_models.experiments.tables import Page, deviation, mean_difference, mean_of, table
 from posewarper_models.experiments.tallies import GROUPS, Ratio, Tally
 from posewarper_models.experiments.workspace import Workspace
 from posewarper_models.flow import FLOWS, by_flow
@@ -163,30 +164,40 @@ def section(results: Sequence[Result], page: Page) -> str:
     parts = [page.shown(_figure(results, regimes, names), "propagation", "PCK by distance, for every regime of motion")]
     for regime in regimes:
         parts += [
-            f"**Motion: {regime}** (every {_stride(results[0], regime)} frames)",
+            f"**Motion: {regime}** (frame stride {results[0].settings['strides'][regime]})",
             _table(results, regime, names, page),
+            f"Differences, motion: {regime}, percentage points; joints by whether they can be seen in the frame where "
+            "they are looked for:",
+            _differences(results, regime, names, page),
         ]
     main = results[0].settings["main"]
     parts += [
-        "PoseWarper less each baseline, PCK@0.5, percentage points (bold: the interval excludes zero):",
-        _differences(results, regimes, names, page),
+        f"PCK@0.5 by joint, motion: {main}:",
+        _pck_by_joint(results, main, names),
         f"Average precision by joint, motion: {main}, beside the paper's table 1 (PoseTrack17, in brackets):",
-        _by_joint(results, main, names),
+        _ap_by_joint(results, main, names),
     ]
     return "\n\n".join(parts)
 
 
-def _stride(result: Result, regime: str) -> str:
-    return str(result.settings["strides"][regime])
-
-
 def _shares(
-    results: Sequence[Result], regime: str, method: str, threshold: float, category: str | None = None
+    results: Sequence[Result],
+    regime: str,
+    method: str,
+    threshold: float,
+    category: str | None = None,
+    *,
+    kind: str = "distance",
+    group: str | None = None,
 ) -> list[Ratio]:
     return [
-        Tally.from_json(result.measured["regimes"][regime][method]["distance"]).share(threshold, category)
+        Tally.from_json(result.measured["regimes"][regime][method][kind]).share(threshold, category, group)
         for result in results
     ]
+
+
+def _aps(results: Sequence[Result], regime: str, method: str, group: str = "Mean") -> list[float | None]:
+    return [result.measured["regimes"][regime][method]["ap"][group] for result in results]
 
 
 def _table(results: Sequence[Result], regime: str, names: dict[str, str], page: Page) -> str:
@@ -194,34 +205,42 @@ def _table(results: Sequence[Result], regime: str, names: dict[str, str], page: 
     for method in results[0].measured["regimes"][regime]:
         near = [page.percent(_shares(results, regime, method, 0.5, category)) for category in DISTANCES]
         every = _shares(results, regime, method, 0.5)
-        ap = mean_of([result.measured["regimes"][regime][method]["ap"]["Mean"] for result in results])
         close = page.percent(_shares(results, regime, method, 0.2))
+        ap = mean_of(_aps(results, regime, method))
         rows.append([names[method], *near, page.percent(every), deviation(every), close, ap])
     header = ["method", *(f"PCK@0.5, {d}" for d in DISTANCES), "PCK@0.5", "s.d. of seeds", "PCK@0.2", "mAP"]
     return table(header, rows)
 
 
-def _differences(results: Sequence[Result], regimes: Sequence[str], names: dict[str, str], page: Page) -> str:
+def _differences(results: Sequence[Result], regime: str, names: dict[str, str], page: Page) -> str:
     def row(ours: str, theirs: str) -> list[str]:
         found = [
-            page.difference(_shares(results, regime, ours, 0.5), _shares(results, regime, theirs, 0.5))
-            for regime in regimes
+            page.difference(
+                *(_shares(results, regime, method, threshold, sight, kind="visibility") for method in (ours, theirs))
+            )
+            for threshold, sight in SHARES.values()
         ]
+        ap = mean_difference(_aps(results, regime, ours), _aps(results, regime, theirs))
         paper = f"{PAPER[ours][-1] - PAPER[theirs][-1]:+.1f}" if theirs in PAPER else "-"
-        return [f"{names[ours]} - {names[theirs]}", *found, paper]
+        return [f"{names[ours]} - {names[theirs]}", *found, ap, paper]
 
     rows = [row("posewarper", baseline) for baseline in AGAINST] + [row("cycle", "posewarper")]
-    return table(["", *regimes, "the paper, mAP"], rows)
+    return table(["", *SHARES, "mAP", "the paper, mAP"], rows)
 
 
-def _by_joint(results: Sequence[Result], regime: str, names: dict[str, str]) -> str:
+def _pck_by_joint(results: Sequence[Result], regime: str, names: dict[str, str]) -> str:
+    rows = []
+    for method in results[0].measured["regimes"][regime]:
+        shares = [_shares(results, regime, method, 0.5, group=group) for group in (*GROUPS, None)]
+        rows.append([names[method], *(mean_of([100 * share.value for share in each]) for each in shares)])
+    return table(["method", *GROUPS, "all"], rows)
+
+
+def _ap_by_joint(results: Sequence[Result], regime: str, names: dict[str, str]) -> str:
     columns = [*GROUPS, "Mean"]
     rows = []
     for method in results[0].measured["regimes"][regime]:
-        found = [
-            mean_of([result.measured["regimes"][regime][method]["ap"][column] for result in results])
-            for column in columns
-        ]
+        found = [mean_of(_aps(results, regime, method, column)) for column in columns]
         paper = [f" ({value})" for value in PAPER[method]] if method in PAPER else [""] * len(columns)
         rows.append([names[method], *(ours + theirs for ours, theirs in zip(found, paper, strict=True))])
     return table(["method", *columns], rows)

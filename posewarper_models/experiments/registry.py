@@ -41,8 +41,12 @@ EXPERIMENTS = {
         "Propagation (table 1)",
         "Every 7th frame is labelled; every other frame takes the label nearest in time, up to three frames away. All "
         "methods have the same joints to find: those that the crop around the labelled person can show in both frames. "
-        "Flow is tuned on videos of its own; the learned one is trained once for all seeds. Average precision has, for "
-        "all methods, the height of the per-frame network's heatmap at the joint as its score.",
+        "Flow is tuned on videos of its own; the learned one is trained once for all seeds. PoseWarper is adapted to "
+        "every regime with that regime's labels, where the per-frame network and the learned flow are one for all. "
+        "Training for cycle consistency goes on from PoseWarper: it has had more steps, and there is no control of "
+        "equal length. The per-frame network is not trained on hidden joints, so that differences are told for visible "
+        "joints as well. Average precision has, for all methods, the height of the per-frame network's heatmap at the "
+        "joint as its score.",
         propagation.measure,
         propagation.section,
     ),
@@ -63,7 +67,8 @@ EXPERIMENTS = {
     "offsets": Experiment(
         "What the offsets mean (section 4.5)",
         "A linear regression from a joint's own offsets, read where the joint is, to its displacement in the other "
-        "frame.",
+        "frame. It is fitted to labels, and shrinks what it predicts; the same regression from Farneback's flow where "
+        "the joint is tells what that alone gives.",
         offsets.measure,
         offsets.section,
     ),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from posewarper_models.experiments import results
 from posewarper_models.experiments.registry import EXPERIMENTS, Experiment
-from posewarper_models.experiments.results import Result
+from posewarper_models.experiments.results import Result, ResultError
 from posewarper_models.experiments.settings import available_studies, load_study
 from posewarper_models.experiments.tables import Page
 
@@ -20,9 +20,15 @@ found" is written by hand.
 goes on where it was stopped; `--data FOLDER` runs it on PoseTrack.
 
 PCK is the share of joints within 0.5 (0.2) head sizes, a head size being 0.6 times the diagonal of the head's box.
-Figures are means over seeds; brackets hold 95 % bootstrap intervals over the test videos. All heatmaps, of every
-method, are blurred (sigma 1 pixel) and decoded below a pixel alike. The paper's figures are PoseTrack2017's: they stand
-beside ours to compare margins, not values.
+Figures are means over seeds. Brackets hold 95 % bootstrap intervals: both the test videos and the seeds, each of which
+is a training of every network, are resampled; classical flow and the learned one are the same for all seeds. With one
+seed an interval says nothing about another training, with three hardly more than how far these are apart, so that
+differences have their standard deviation over seeds beside them (±). Both sides of a difference have the same videos
+and seeds; it is bold where the interval excludes zero and there are at least three seeds. Average precision is no sum
+over videos, and has no interval.
+
+All heatmaps, of every method, are blurred (sigma 1 pixel) and decoded below a pixel alike. The paper's figures are
+PoseTrack2017's: they stand beside ours to compare margins, not values.
 """
 
 
@@ -66,7 +72,11 @@ def _configuration(folder: Path, document: Path, configuration: str) -> list[str
 
 def _section(experiment: Experiment, found: list[Result], images: Path, document: Path) -> str:
     link = images.resolve().relative_to(document.parent.resolve()).as_posix()
-    return experiment.section(found, Page(images, link, found[0].settings["bootstrap"]))
+    try:
+        return experiment.section(found, Page(images, link, found[0].settings["bootstrap"]))
+    except KeyError as lacking:
+        name = f"{found[0].experiment}-seed*.json"
+        raise ResultError(f"{images / name}: measured: {lacking} is missing in one; measure it again") from lacking
 
 
 def _origin(found: list[Result]) -> str:

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 from posewarper_models.experiments.tallies import Interval, Ratio, interval, spread
 
+SEEDS_FOR_BOLD = 3
+
 
 @dataclass(frozen=True)
 class Page:
@@ -38,10 +40,15 @@ class Page:
         return bounded(self.interval(ours))
 
     def difference(self, ours: Sequence[Ratio], theirs: Sequence[Ratio]) -> str:
-        """Percentage points: value [low, high], bold where the interval excludes zero."""
+        """Percentage points: value [low, high] ± standard deviation over seeds.
+
+        Bold where the interval excludes zero and enough trainings stand behind it.
+        """
         found = self.interval(ours, theirs)
         text = bounded(found, sign="+")
-        return f"**{text}**" if found.excludes_zero else text
+        if len(ours) > 1 and not np.isnan(found.value):
+            text += f" ± {deviation(ours, theirs)}"
+        return f"**{text}**" if found.excludes_zero and len(ours) >= SEEDS_FOR_BOLD else text
 
 
 def bounded(found: Interval, sign: str = "") -> str:
@@ -56,9 +63,9 @@ def bounded(found: Interval, sign: str = "") -> str:
     return f"{value} [{low}, {high}]"
 
 
-def deviation(ratios: Sequence[Ratio]) -> str:
+def deviation(ours: Sequence[Ratio], theirs: Sequence[Ratio] | None = None) -> str:
     """The standard deviation over seeds in percentage points; a dash for one seed."""
-    found = spread(ratios)
+    found = spread(ours, theirs)
     return "-" if np.isnan(found) else f"{100 * found:.1f}"
 
 
@@ -82,3 +89,13 @@ def mean_of(values: Sequence[float | None], digits: int = 1) -> str:
     """
     there = [value for value in values if value is not None]
     return f"{np.mean(there):.{digits}f}" if there else "-"
+
+
+def mean_difference(ours: Sequence[float | None], theirs: Sequence[float | None]) -> str:
+    """The mean over seeds of a difference; a dash where there is nothing.
+
+    >>> mean_difference([70.0, 71.0], [69.0, 69.0]), mean_difference([70.0], [None])
+    ('+1.5', '-')
+    """
+    there = [one - other for one, other in zip(ours, theirs, strict=True) if one is not None and other is not None]
+    return f"{np.mean(there):+.1f}" if there else "-"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value, and the bounds within which it lies for 95 % of the resampled sets of videos."""
+    """A value, and the bounds within which it lies for 95 % of the resampled sets of videos and seeds."""
 
     value: float
     low: float
@@ -105,10 +106,11 @@ def tally(errors: JointErrors, of_joint: Integers, categories: Sequence[str], vi
 
 
 def interval(ours: Sequence[Ratio], theirs: Sequence[Ratio] | None = None, *, resamplings: int) -> Interval:
-    """The mean over seeds of a share, or of the difference of two, with a bootstrap interval over the videos.
+    """The mean over seeds of a share, or of the difference of two, with a bootstrap interval over videos and seeds.
 
-    Every resampling draws as many videos as there are, with replacement, and takes the same ones for all seeds and
-    for both sides: the interval says what other videos of the kind would have changed.
+    Every resampling draws as many videos and as many seeds as there are, with replacement, the same ones for both
+    sides: the interval says what other videos of the kind, and other trainings, would have changed. A single seed
+    says nothing about other trainings, and few say little.
 
     Args:
         ours: one for each seed; the videos are the same.
@@ -119,23 +121,30 @@ def interval(ours: Sequence[Ratio], theirs: Sequence[Ratio] | None = None, *, re
     >>> interval(same, resamplings=100)
     Interval(value=0.75, low=0.75, high=0.75)
     """
-    videos = len(ours[0].below)
-    rng = np.random.default_rng(0)
-    times = rng.multinomial(videos, np.full(videos, 1 / videos), size=resamplings)  # [R, V]
-
-    def mean(ratios: Sequence[Ratio], weights: Integers) -> Array:
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.mean([(weights @ ratio.above) / (weights @ ratio.below) for ratio in ratios], axis=0))
-
-    once = np.ones((1, videos), np.int64)
-    value, drawn = mean(ours, once), mean(ours, times)
-    if theirs is not None:
-        value, drawn = value - mean(theirs, once), drawn - mean(theirs, times)
+    videos, seeds = _drawn(len(ours[0].below), len(ours), resamplings)
+    drawn = (_by_seed(ours, theirs, videos) * seeds).mean(axis=1)
+    value = float(_by_seed(ours, theirs, np.ones_like(videos[:1])).mean())
     tail = (1 - CONFIDENCE) / 2
     low, high = np.nanquantile(drawn, [tail, 1 - tail]) if np.isfinite(drawn).any() else (np.nan, np.nan)
-    return Interval(float(value[0]), float(low), float(high))
+    return Interval(value, float(low), float(high))
 
 
-def spread(ratios: Sequence[Ratio]) -> float:
-    """The standard deviation over seeds; NaN for a single one."""
-    return float(np.std([ratio.value for ratio in ratios], ddof=1)) if len(ratios) > 1 else float("nan")
+@cache
+def _drawn(videos: int, seeds: int, resamplings: int) -> tuple[Integers, Integers]:
+    """How many times every resampling takes each of V videos, [R, V], and each of S seeds, [R, S]."""
+    rng = np.random.default_rng(0)
+    of_videos, of_seeds = (rng.multinomial(n, np.full(n, 1 / n), size=resamplings) for n in (videos, seeds))
+    return of_videos, of_seeds
+
+
+def _by_seed(ours: Sequence[Ratio], theirs: Sequence[Ratio] | None, videos: Integers) -> Array:
+    """[R, S], shares or differences of shares, each video taken as many times as ``videos`` [R, V] says."""
+    with np.errstate(invalid="ignore"):
+        shares = np.stack([(videos @ ratio.above) / (videos @ ratio.below) for ratio in ours], axis=1)
+    return shares if theirs is None else shares - _by_seed(theirs, None, videos)
+
+
+def spread(ours: Sequence[Ratio], theirs: Sequence[Ratio] | None = None) -> float:
+    """The standard deviation over seeds, of a share or of the difference of two; NaN for a single seed."""
+    once = np.ones((1, len(ours[0].below)), np.int64)
+    return float(np.std(_by_seed(ours, theirs, once), ddof=1)) if len(ours) > 1 else float("nan")

@@ -26,6 +26,7 @@ from posewarper_models.experiments.flow_network import FlowNetwork, LearnedFlow,
 from posewarper_models.experiments.labels import drawn
 from posewarper_models.experiments.offsets import Joints, fit, with_flow_as_features
 from posewarper_models.experiments.settings import FlowNetworkSettings, Schedule
+from posewarper_models.experiments.tables import Page
 from posewarper_models.experiments.tallies import Ratio, interval, spread, tally
 from posewarper_models.experiments.training import Drawn
 from posewarper_models.experiments.videos import strided
@@ -175,6 +176,34 @@ def test_seeds_are_averaged_and_their_spread_is_told() -> None:
     assert interval(ratios(0.4, 0.6), resamplings=50).value == pytest.approx(0.5)
     assert spread(ratios(0.4, 0.6)) == pytest.approx(0.1 * 2**0.5)
     assert np.isnan(spread(ratios(0.4)))
+
+
+def test_intervals_tell_what_other_trainings_would_have_changed() -> None:
+    found = interval(ratios(0.4, 0.5, 0.6), resamplings=500)
+    assert (found.low, found.high) == pytest.approx((0.4, 0.6), abs=0.04)
+
+
+def test_differences_are_of_the_same_seeds() -> None:
+    found = interval(ratios(0.5, 0.7), ratios(0.4, 0.6), resamplings=200)
+    assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert spread(ratios(0.5, 0.7), ratios(0.4, 0.6)) == pytest.approx(0.0)
+    assert spread(ratios(0.5, 0.7), ratios(0.4, 0.5)) == pytest.approx(0.1 / 2**0.5)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "text"),
+    [
+        ([0.5], [0.4], "+10.0 [+10.0, +10.0]"),
+        ([0.5, 0.7], [0.4, 0.6], "+10.0 [+10.0, +10.0] ± 0.0"),
+        ([0.5, 0.7, 0.6], [0.4, 0.6, 0.5], "**+10.0 [+10.0, +10.0] ± 0.0**"),
+        ([0.5, 0.7, 0.6], [0.5, 0.7, 0.6], "+0.0 [+0.0, +0.0] ± 0.0"),
+    ],
+    ids=["one seed", "two seeds", "three seeds", "no difference"],
+)
+def test_a_difference_is_bold_where_three_seeds_stand_behind_it(
+    ours: list[float], theirs: list[float], text: str, tmp_path: Path
+) -> None:
+    assert Page(tmp_path, "", resamplings=50).difference(ratios(*ours), ratios(*theirs)) == text
 
 
 def test_the_regression_finds_a_linear_map() -> None:

@@ -25,6 +25,8 @@ from posewarper_models.experiments.training import trained
 from posewarper_models.train.config import ConfigError
 from posewarper_models.train.run import Machine, RunError, start_model
 
+DOCUMENTS = Path(__file__).parents[2] / "docs"
+
 
 @dataclass(frozen=True)
 class SmokeRun:
@@ -137,6 +139,10 @@ def test_the_document_has_every_result_and_its_figures(smoke: SmokeRun, tmp_path
         assert (folder / "small" / f"{name}.svg").stat().st_size > 1000
     assert (folder / "small" / "offsets-seed0.png").is_file()
     assert "PoseWarper - per-frame network, true box of B" in small
+    assert "| PCK@0.5 | PCK@0.2 | PCK@0.5, visible | PCK@0.2, visible |" in small
+    assert "PCK@0.5 by joint, motion: slow" in small
+    assert "δ = -3…3, sum - δ = 0 alone, warped" in small
+    assert "linear in Farneback's flow" in small
     assert "nan" not in small.replace("dominant", "")
 
 
@@ -149,6 +155,22 @@ def test_a_figure_of_the_same_results_is_the_same_file(tmp_path: Path) -> None:
         assert page.shown(figure, "line", "A line") == f"![A line]({page.link}/line.svg)"
     one, other = ((page.images / "line.svg").read_bytes() for page in pages)
     assert one == other
+
+
+@pytest.mark.slow
+def test_the_document_is_that_of_the_results_beside_it(tmp_path: Path) -> None:
+    shutil.copytree(DOCUMENTS / "experiments", tmp_path / "docs" / "experiments")
+    write_report(tmp_path / "docs" / "experiments", tmp_path / "docs" / "experiments.md")
+    there, made = (folder / "experiments.md" for folder in (DOCUMENTS, tmp_path / "docs"))
+    assert there.read_text(encoding="utf-8") == made.read_text(encoding="utf-8"), "make it again: posewarper report"
+
+
+def test_a_result_of_an_older_form_is_named_with_what_it_lacks(tmp_path: Path) -> None:
+    bootstrap = {"bootstrap": 50}
+    old = Result("dilations", "small", 0, "videos", bootstrap, results.provenance(1.0), {"main": {"tally": {}}})
+    results.save(old, tmp_path / "experiments")
+    with pytest.raises(ResultError, match=r"dilations-seed\*\.json: measured: 'distance' is missing"):
+        write_report(tmp_path / "experiments", tmp_path / "experiments.md")
 
 
 def test_without_results_the_document_says_so(tmp_path: Path) -> None:
