@@ -6,6 +6,7 @@
 #include "cpu/kernels.h"
 #include "cuda/architectures.h"
 #include "cuda/plan.h"
+#include "torch/cuda_stream.h"
 
 namespace {
 
@@ -99,6 +100,9 @@ PYBIND11_MODULE(_C, module) {
   module.def("current_isa", &deformwarp::current_isa, "The instruction set whose CPU kernels are in use.");
   module.def("cuda_runs_on", &deformwarp::cuda::runs_on, pybind11::arg("built"), pybind11::arg("architecture"),
              "Whether kernels built for a list of architectures run on a device.");
+  module.def(
+      "torch_names_cuda_streams", [] { return deformwarp::cuda::current_stream_of_torch() != nullptr; },
+      "Whether torch can be asked for its current stream on a GPU.");
   module.def("cuda_plan_forward", &cuda_plan_forward, pybind11::arg("problem"), pybind11::arg("device"),
              "The launches of a forward.");
   module.def("cuda_plan_backward", &cuda_plan_backward, pybind11::arg("problem"), pybind11::arg("device"),

@@ -62,6 +62,8 @@ def _no_cuda_on(device: torch.device | None) -> str | None:
 def _no_cuda_here() -> str | None:
     if not native.CUDA_ARCHITECTURES:
         return "this build has no CUDA kernels: no nvcc was found"
+    if torch.version.cuda is not None and not native.torch_names_cuda_streams():
+        return f"torch {torch.__version__} does not name its current CUDA stream"
     return _no_cuda_on(None) if torch.cuda.is_available() else "torch sees no GPU"
 
 

@@ -79,6 +79,16 @@ def cuda_runs_on(architecture: int, built: str = CUDA_ARCHITECTURES) -> bool:
     return bool(_C.cuda_runs_on(built, architecture))
 
 
+def torch_names_cuda_streams() -> bool:
+    """Whether torch can be asked for its current stream on a GPU, which every launch needs; a CPU build cannot.
+
+    >>> import torch
+    >>> torch_names_cuda_streams() == (torch.version.cuda is not None)
+    True
+    """
+    return bool(_C.torch_names_cuda_streams())
+
+
 @dataclass(frozen=True)
 class CudaDevice:
     """What launch plans need to know of a GPU; the figures that CUDA reports for an H100 or H200 are the default."""

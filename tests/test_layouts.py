@@ -112,6 +112,18 @@ def test_grad_output_in_another_layout(name: str) -> None:
     assert_same_bits(forward_and_gradients(problem), expected)
 
 
+@pytest.mark.parametrize("name", ["rows_of_whole_quads", "primes", "shared"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+@pytest.mark.usefixtures("backend")
+def test_grad_output_that_starts_anywhere_in_memory(name: str, dtype: torch.dtype) -> None:
+    problem = problem_of(BY_NAME[name], dtype).map(lambda tensor: tensor.detach())
+    expected = forward_and_gradients(problem)
+    # As of torch.cat([a.flatten(), output.flatten()]): contiguous, but vector loads may not take it.
+    problem.grad_output = LAYOUTS["storage_offset"](problem.grad_output)
+    assert problem.grad_output.is_contiguous()
+    assert_same_bits(forward_and_gradients(problem), expected)
+
+
 @pytest.mark.parametrize("name", ["primes", "shared"])
 @pytest.mark.usefixtures("backend")
 def test_an_expanded_grad_output_of_a_sum(name: str) -> None:

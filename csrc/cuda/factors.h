@@ -40,4 +40,20 @@ __device__ __forceinline__ void multiply_add(float (&sums)[4], const Factors<T, 
   mma_tf32(sums, a.high, b.high);
 }
 
+// The same for sums of hundreds of products. Tensor cores cut off what a sum has no bits for, always towards zero; that
+// would add up to more than a float32's rounding. So they sum up eight products, and those sums are added as floats are.
+template <class T>
+__device__ __forceinline__ void add_product(float (&sums)[4], const Factors<T, 4>& a, const Factors<T, 2>& b) {
+  if constexpr (has_low_parts<T>) {
+    warp_barrier();  // else the compiler starts many products at once, and runs out of registers
+    float product[4] = {};
+    multiply_add<T>(product, a, b);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sums[i] += product[i];
+    warp_barrier();
+  } else {
+    multiply_add<T>(sums, a, b);
+  }
+}
+
 }  // namespace deformwarp::cuda

@@ -91,7 +91,7 @@ class FloatProducts {
       Factors<float, 2> grads[2];
       load_factors(grads, at + out_tile * 8 * pitch * 4);
 #pragma unroll
-      for (int j = 0; j < 2; ++j) multiply_add<float>(weight_sums[out_tile], values.products[j], grads[j]);
+      for (int j = 0; j < 2; ++j) add_product<float>(weight_sums[out_tile], values.products[j], grads[j]);
     }
   }
 

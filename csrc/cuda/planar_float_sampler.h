@@ -44,7 +44,7 @@ struct FloatSampler {
   }
 
   static __device__ __forceinline__ void add(float (&sums)[4], const Samples& samples, const Weights& weights) {
-    multiply_add<T>(sums, samples, weights);
+    add_product<T>(sums, samples, weights);
   }
 };
 

@@ -181,17 +181,17 @@ __device__ __forceinline__ void store_sums(const Forward& p, const float (&sums)
 }
 
 template <class Sampler, int out_tiles>
-__global__ void __launch_bounds__(max_threads(out_tiles), 1) planar_forward(const __grid_constant__ Forward p) {
+__global__ void __launch_bounds__(forward_warps(sizeof(typename Sampler::Stored), out_tiles) * 32, 1)
+    planar_forward(const __grid_constant__ Forward p) {
   using T = typename Sampler::Stored;
   const Geometry& g = p.geometry;
-  const int steps = steps_of(g.total_taps());
+  const int thread = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  const int tile = blockIdx.x, sample = blockIdx.z, steps = p.steps;
   const CellPlane plane{g.height, g.width};
   const uint32_t cells = shared_base(), pixels = cells + plane.cells() * Sampler::cell_bytes;
   const uint32_t weights = pixels + g.plane() * uint32_t(sizeof(T));
   const uint32_t taps = weights + steps * out_tiles * 32 * weight_bytes<Sampler>;
 
-  const int thread = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  const int sample = blockIdx.x / p.tiles, tile = blockIdx.x - sample * p.tiles;
   const int first_channel = blockIdx.y * p.part_channels;
   const int end_channel = min(first_channel + p.part_channels, g.channels);
   const T* planes = static_cast<const T*>(g.input) + int64_t(sample) * g.channels * g.plane();
@@ -262,7 +262,7 @@ void (*kernel_for(int out_tiles))(Forward) {
 
 template <class Sampler>
 void run(const Problem& problem, const ForwardPlan& plan, const Forward& params, Stream stream) {
-  const dim3 grid(unsigned(plan.tiles * problem.samples), unsigned(plan.parts));
+  const dim3 grid(unsigned(plan.tiles), unsigned(plan.parts), unsigned(problem.samples));
   launch(kernel_for<Sampler>(out_tiles_of(problem)), grid, dim3(plan.warps * 32), plan.shared_bytes, stream, params);
   if (plan.parts == 1) return;
   launch(planar_add_up<typename Sampler::Stored>, dim3(unsigned(plan.add_up_blocks(problem))), dim3(add_up_threads), 0,
@@ -274,8 +274,8 @@ void run(const Problem& problem, const ForwardPlan& plan, const Forward& params,
 void forward(const Problem& problem, const Output& output, const ForwardPlan& plan, void* workspace, Stream stream) {
   const Forward params{geometry_of(problem),   output.bias,
                        output.output,          plan.parts == 1 ? nullptr : static_cast<float*>(workspace),
-                       int(plan.tiles),        int(plan.parts),
-                       int(plan.part_channels)};
+                       int(plan.parts),        int(plan.part_channels),
+                       steps_of(int(problem.total_taps()))};
   if (problem.dtype == DType::float32) return run<FloatSampler<float>>(problem, plan, params, stream);
   if (problem.dtype == DType::float16) return run<HalfSampler>(problem, plan, params, stream);
   run<FloatSampler<BFloat16>>(problem, plan, params, stream);

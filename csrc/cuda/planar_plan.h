@@ -57,7 +57,7 @@ inline ForwardPlan plan_forward(const Problem& problem, const Device& device) {
   constexpr int64_t plane_cost = 128;
   ForwardPlan best{};
   int64_t least = 0;
-  for (int warps = max_threads(out_tiles_of(problem)) / 32; warps >= 4; --warps) {
+  for (int warps = forward_warps(int(element_bytes(problem)), out_tiles_of(problem)); warps >= 4; --warps) {
     for (int64_t parts = 1; parts <= (problem.samples == 1 ? problem.channels : 1); ++parts) {
       const int64_t channels = ceil_div(problem.channels, parts);
       if (ceil_div(problem.channels, channels) != parts) continue;
@@ -173,6 +173,7 @@ inline std::string why_not(const Problem& problem, const Device& device) {
   if (problem.groups != 1) return "the weight has groups";
   if (problem.stride_h != 1 || problem.stride_w != 1) return "the stride is not 1";
   if (problem.out_channels > 32) return "there are more than 32 output channels";
+  if (problem.samples > max_samples) return "there are more than " + std::to_string(max_samples) + " samples";
   if (problem.total_taps() > max_taps) return "there are more than " + std::to_string(max_taps) + " taps";
   if (problem.branch_count > max_branches) return "there are more than " + std::to_string(max_branches) + " dilations";
   if (problem.samples * problem.channels * problem.plane() > INT32_MAX ||

@@ -41,6 +41,12 @@ Tensor workspace_of(const Tensor& like, int64_t bytes) {
   return torch::stable::new_empty(like, {bytes}, torch::headeronly::ScalarType::Byte);
 }
 
+// The planar kernels copy 16 bytes at once from it, and a contiguous view may start anywhere.
+Tensor aligned(const Tensor& tensor) {
+  const Tensor dense = torch::stable::contiguous(tensor);
+  return reinterpret_cast<uintptr_t>(dense.const_data_ptr()) % 16 == 0 ? dense : torch::stable::clone(dense);
+}
+
 }  // namespace
 
 Tensor warp_cuda(const Tensor& input, const std::vector<Tensor>& offsets, const std::vector<Tensor>& masks,
@@ -90,7 +96,7 @@ GradientTensors warp_backward_cuda(const Tensor& grad_output, const Tensor& inpu
             to<Tensor>(stack[3])};
   }
   const Bound bound(arguments, scale);
-  BoundGradients results(grad_output, arguments, {input_wanted, offsets_wanted, masks_wanted, weight_wanted});
+  BoundGradients results(aligned(grad_output), arguments, {input_wanted, offsets_wanted, masks_wanted, weight_wanted});
   if (bound.problem.samples == 0) {
     results.set_to_zero();
     return results.tensors();

@@ -7,11 +7,7 @@
 #include <stdexcept>
 
 #include "../cuda/device.h"
-
-#ifndef DEFORMWARP_CUDA_EMULATION
-// A CPU build of torch has no such function, and the library must load there all the same.
-extern "C" __attribute__((weak)) int32_t aoti_torch_get_current_cuda_stream(int32_t device, void** stream);
-#endif
+#include "cuda_stream.h"
 
 namespace deformwarp::cuda {
 
@@ -27,7 +23,8 @@ class TensorDevice {
 
   Stream stream() const {
     Stream stream = nullptr;
-    if (aoti_torch_get_current_cuda_stream == nullptr || aoti_torch_get_current_cuda_stream(index_, &stream) != 0) {
+    const CurrentStream current_stream = current_stream_of_torch();
+    if (current_stream == nullptr || current_stream(index_, &stream) != 0) {
       throw std::runtime_error("deformwarp: torch does not name its current CUDA stream");
     }
     return stream;

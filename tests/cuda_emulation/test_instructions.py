@@ -370,7 +370,7 @@ def test_a_product_of_integers_is_exact(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", MMA)
-def test_a_product_is_as_accurate_as_float32_sums(kind: str) -> None:
+def test_a_product_loses_no_more_than_the_largest_terms_last_bit_of_every_term(kind: str) -> None:
     random = np.random.default_rng(0)
     depth = MMA[kind][1]
     a, b, c = (random.normal(size=s).astype(np.float32) for s in ((16, depth), (depth, 8), (16, 8)))
@@ -379,9 +379,20 @@ def test_a_product_is_as_accurate_as_float32_sums(kind: str) -> None:
     else:
         dtype = torch.bfloat16 if kind.startswith("bf16") else torch.float16
         a, b = (torch.from_numpy(m).to(dtype).float().numpy() for m in (a, b))
-    a64, b64, c64 = (m.astype(np.float64) for m in (a, b, c))
-    allowed = np.finfo(np.float32).eps / 2 * (depth + 1) * (np.abs(c64) + np.abs(a64) @ np.abs(b64))
-    assert np.all(np.abs(multiplied(kind, a, b, c) - (c64 + a64 @ b64)) <= allowed)
+    terms = np.concatenate([c[:, None], a[:, :, None] * b[None]], axis=1).astype(np.float64)
+    exact = terms.sum(axis=1)
+    last_bits = (depth + 1) * np.abs(terms).max(axis=1) + np.abs(exact)
+    assert np.all(np.abs(multiplied(kind, a, b, c) - exact) <= np.finfo(np.float32).eps * last_bits)
+
+
+@pytest.mark.parametrize("kind", MMA)
+@pytest.mark.parametrize("sign", [1, -1], ids=["plus", "minus"])
+def test_a_product_cuts_off_what_the_largest_term_does_not_show(kind: str, sign: int) -> None:
+    depth = MMA[kind][1]
+    small = np.full((depth, 8), np.float32(2.0**-14))
+    a, c = np.full((16, depth), np.float32(sign * 2.0**-10)), np.full((16, 8), np.float32(sign))
+    assert depth * 2.0**-24 > np.finfo(np.float32).eps  # sums to the nearest would show it
+    assert np.array_equal(multiplied(kind, a, small, c), c)
 
 
 def test_tf32_ignores_the_lower_13_bits() -> None:

@@ -140,6 +140,18 @@ def test_sums_of_the_inputs_gradient_are_emptied_before_they_overflow() -> None:
         torch.testing.assert_close(gradient, expected, rtol=torch.finfo(dtype).eps, atol=0)
 
 
+def test_sums_of_many_products_are_as_accurate_as_float32() -> None:
+    # Of one sign, so that errors of one sign add up; in one block, so that its sums have as many terms as can be.
+    case = Case("many_products", 24, 9, (16, 16), 2, dilations=((1, 1), (2, 2)))
+    problem = problem_of(case, torch.float32).map(lambda tensor: tensor.detach().abs())
+    with deformwarp.use_backend("reference"):
+        exact = forward_and_gradients(problem.to(torch.float64))
+    with emulator().device(replace(DEVICES[90], multiprocessors=1)):
+        results = forward_and_gradients(problem, wanted=["weight"])
+    for name, tensor in results.items():
+        torch.testing.assert_close(tensor.double(), exact[name], rtol=16 * torch.finfo(torch.float32).eps, atol=0)
+
+
 @dtypes
 @pytest.mark.parametrize("multiprocessors", [1, 40], ids=["one_block_for_all", "a_block_for_some"])
 def test_however_the_work_is_cut(multiprocessors: int, dtype: torch.dtype) -> None:

@@ -37,7 +37,24 @@ struct Tf32 {
   static float element(uint32_t bits, int) { return bit_cast<float>(bits & ~uint32_t(0x1fff)); }
 };
 
-// Products are exact; sums are rounded to float, one after another.
+// Adds up as coarsely as any tensor core: of every term what the largest one's last bit does not show is cut off, and
+// of the sum what a float does not hold.
+template <int terms>
+float cut_sum(const float (&values)[terms]) {
+  uint32_t largest = 0;  // exponent
+  for (const float value : values) largest = std::max(largest, bit_cast<uint32_t>(value) >> 23 & 0xff);
+  if (largest == 0xff) {
+    float sum = 0;
+    for (const float value : values) sum += value;
+    return sum;
+  }
+  const double last_bit = std::ldexp(1.0, int(std::max(largest, 1u)) - 127 - 23);
+  double sum = 0;
+  for (const float value : values) sum += std::trunc(value / last_bit) * last_bit;
+  const float nearest = float(sum);
+  return std::fabs(double(nearest)) > std::fabs(sum) ? std::nextafter(nearest, 0.0f) : nearest;
+}
+
 template <class Element, int a_registers, int b_registers>
 void multiply(Fragments<a_registers, b_registers> (&lanes)[32]) {
   constexpr int n = Element::per_register, depth = 4 * n * b_registers;
@@ -54,11 +71,11 @@ void multiply(Fragments<a_registers, b_registers> (&lanes)[32]) {
     }
     for (int i = 0; i < 4; ++i) d[g + i / 2 * 8][2 * t + i % 2] = lanes[lane].d[i];
   }
-  for (int inner = 0; inner < depth; ++inner) {
-    for (int row = 0; row < 16; ++row) {
-      for (int column = 0; column < 8; ++column) {
-        d[row][column] = std::fma(a[inner][row], b[inner][column], d[row][column]);
-      }
+  for (int row = 0; row < 16; ++row) {
+    for (int column = 0; column < 8; ++column) {
+      float terms[depth + 1] = {d[row][column]};
+      for (int inner = 0; inner < depth; ++inner) terms[inner + 1] = a[inner][row] * b[inner][column];
+      d[row][column] = cut_sum(terms);
     }
   }
   for (int lane = 0; lane < 32; ++lane) {
