@@ -140,13 +140,16 @@ class Cuda:
 
 
 def allocated(run: Callable[[], Result]) -> tuple[int, Result]:
-    """Peak bytes of torch's CUDA allocator while it runs over those before it, and what it returns."""
+    """Peak bytes asked of torch's CUDA allocator while it runs over those before it, and what it returns.
+
+    What the allocator hands out is more: whole blocks, of a size that depends on what was freed before.
+    """
     torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
+    before = torch.cuda.memory_stats()["requested_bytes.all.current"]
     torch.cuda.reset_peak_memory_stats()
     result = run()
     torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before, result
+    return int(torch.cuda.memory_stats()["requested_bytes.all.peak"] - before), result
 
 
 def _driver() -> str | None:

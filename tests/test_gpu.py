@@ -6,7 +6,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -26,6 +26,7 @@ from problems import (
 from torch import Tensor
 
 import deformwarp
+from benchmarks.device import allocated
 from deformwarp import native, rules
 from deformwarp.backends import BACKENDS
 from deformwarp.native import CudaDevice, cuda_plan
@@ -34,7 +35,6 @@ POSEWARPER = Case("posewarper", 17, 17, (96, 72), 2, dilations=((3, 3), (6, 6), 
 SHARED = BY_NAME["shared_cut_by_weight_groups"]
 ON_GPU = [name for name in ("cuda", "triton") if name in BACKENDS]
 SOME_MILLISECONDS = 20_000_000  # clock cycles
-BLOCK = 512  # bytes: torch's allocator gives multiples
 
 both = pytest.mark.parametrize("case", [POSEWARPER, SHARED], ids=["planar", "shared"])
 pytestmark = pytest.mark.gpu
@@ -165,20 +165,6 @@ def _device() -> CudaDevice:
     )
 
 
-def _peak(call: Callable[[], object]) -> int:
-    """Bytes of torch's allocator in use at the worst moment of a call, beyond those before it."""
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    call()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
-
-
-def _blocks(*sizes: int) -> int:
-    return sum(-(-size // BLOCK) * BLOCK for size in sizes)
-
-
 def _plan(problem: Problem, **options: bool) -> native.CudaPlan:
     case = problem.case
     padding, dilation = ([n for pair in pairs for n in pair] for pairs in (case.paddings, case.dilations))
@@ -193,7 +179,7 @@ def _plan(problem: Problem, **options: bool) -> native.CudaPlan:
 @pytest.mark.usefixtures("cuda")
 def test_a_forward_allocates_its_result_and_the_plans_workspace(batch: int, dtype: torch.dtype) -> None:
     problem = on_gpu(replace(POSEWARPER, batch=batch), dtype)
-    assert _peak(problem.warp) == _blocks(problem.grad_output.nbytes, _plan(problem).workspace_bytes)
+    assert allocated(problem.warp)[0] == problem.grad_output.nbytes + _plan(problem).workspace_bytes
 
 
 @pytest.mark.parametrize("wanted", [("input", "weight"), ("weight",)], ids=["all", "input_frozen"])
@@ -208,8 +194,8 @@ def test_a_backward_allocates_its_gradients_and_the_plans_workspace(batch: int, 
     }
     output = problem.warp()
     plan = _plan(problem, backward=True, input="input" in wanted)
-    peak = _peak(lambda: torch.autograd.grad(output, list(leaves.values()), problem.grad_output))
-    assert peak == _blocks(*(leaf.nbytes for leaf in leaves.values()), plan.workspace_bytes)
+    peak, _ = allocated(lambda: torch.autograd.grad(output, list(leaves.values()), problem.grad_output))
+    assert peak == sum(leaf.nbytes for leaf in leaves.values()) + plan.workspace_bytes
 
 
 @pytest.mark.usefixtures("kernels")

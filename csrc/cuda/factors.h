@@ -41,7 +41,8 @@ __device__ __forceinline__ void multiply_add(float (&sums)[4], const Factors<T, 
 }
 
 // The same for sums of hundreds of products. Tensor cores cut off what a sum has no bits for, always towards zero; that
-// would add up to more than a float32's rounding. So they sum up eight products, and those sums are added as floats are.
+// would add up to more than a float32's rounding. So they sum up eight products, and those sums are added as floats
+// are.
 template <class T>
 __device__ __forceinline__ void add_product(float (&sums)[4], const Factors<T, 4>& a, const Factors<T, 2>& b) {
   if constexpr (has_low_parts<T>) {

@@ -272,9 +272,12 @@ void run(const Problem& problem, const ForwardPlan& plan, const Forward& params,
 }  // namespace
 
 void forward(const Problem& problem, const Output& output, const ForwardPlan& plan, void* workspace, Stream stream) {
-  const Forward params{geometry_of(problem),   output.bias,
-                       output.output,          plan.parts == 1 ? nullptr : static_cast<float*>(workspace),
-                       int(plan.parts),        int(plan.part_channels),
+  const Forward params{geometry_of(problem),
+                       output.bias,
+                       output.output,
+                       plan.parts == 1 ? nullptr : static_cast<float*>(workspace),
+                       int(plan.parts),
+                       int(plan.part_channels),
                        steps_of(int(problem.total_taps()))};
   if (problem.dtype == DType::float32) return run<FloatSampler<float>>(problem, plan, params, stream);
   if (problem.dtype == DType::float16) return run<HalfSampler>(problem, plan, params, stream);

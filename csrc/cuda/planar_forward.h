@@ -22,7 +22,7 @@ struct Forward {
   void* output;      // [N, C_out, Ho, Wo]
   float* partial;    // [parts, N, C_out, Ho, Wo]: sums of some channels each; null where one part has them all
   int parts, part_channels;
-  int steps;         // of eight taps
+  int steps;  // of eight taps
 };
 
 }  // namespace deformwarp::cuda::planar

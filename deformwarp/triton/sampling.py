@@ -7,12 +7,11 @@ with the margin of formula 3 (``packing.py``): every cell has its four pixels, a
 import triton
 import triton.language as tl
 
-# Sizes and counts are not compiled into the kernels: a new image size, batch or dilation compiles nothing anew. And
-# what is not known to be a multiple of 16 is loaded lane by lane, neighbours by neighbours, which is what the gathers
-# of smooth offsets want.
+# Counts are not compiled into the kernels. Of the sizes in tuples Triton compiles in whether each is 1, a multiple of
+# 16, or neither, whatever is said here: a new image size compiles anew only where that changes.
 kernel = triton.jit(
     do_not_specialize=(
-        *("shape", "branches", "gradient_strides", "scale", "size", "tiles", "tap_blocks", "channel_blocks", "blocks"),
+        *("scale", "size", "tiles", "tap_blocks", "channel_blocks", "blocks"),
         *("parts", "channel_parts", "part_channels", "part_taps", "chunk"),
     )
 )

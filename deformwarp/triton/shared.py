@@ -52,7 +52,7 @@ def channel_block(start, end, VECTOR: tl.constexpr, CHANNELS: tl.constexpr):
 def corners_of(image, sample, top, left, channel, in_channels, shape, VECTOR: tl.constexpr):
     """v00, v01, v10, v11 [PIXELS, CHANNELS] of cells in an image [N, H + 4, W + 4, C] that starts at pixel (-2, -2)."""
     first = sample * ((shape.height + 4) * (shape.width + 4)) + ((top + 2) * (shape.width + 4) + (left + 2))
-    right = tl.multiple_of(shape.channels, VECTOR)
+    right = tl.multiple_of(tl.cast(shape.channels, tl.int32), VECTOR)  # a number in a tuple may be a constant 1
     down = tl.multiple_of(tl.cast(shape.width + 4, tl.int64) * shape.channels, VECTOR)
     cell = image + tl.multiple_of(first * shape.channels, VECTOR)[:, None] + channel[None, :]
     v00 = tl.load(cell, mask=in_channels[None, :], other=0.0).to(tl.float32)

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from benchmarks.triton_figures import TARGETS, Figures, all_figures, faults, instructions_and_loops, record, recorded
+from benchmarks.triton_figures import (
+    TARGETS,
+    Figures,
+    all_figures,
+    compiled,
+    faults,
+    instructions_and_loops,
+    launches,
+    record,
+    recorded,
+    run,
+)
+from benchmarks.workloads import MODES, Workload
 
 GOOD = Figures(128, 0, 4096, 47.0, 4)
 
@@ -24,6 +37,19 @@ def test_kernels_compile_without_spills_with_matrix_instructions_and_no_worse_th
     found = dict(all_figures(TARGETS[target]))
     assert len(found) == 7
     assert not faults(found, recorded().get(target, {}))  # nothing is recorded for other versions of Triton
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["forward", "backward"])
+@pytest.mark.usefixtures("_compiled_anew")
+def test_sizes_of_one_compile_though_triton_makes_constants_of_them(mode: str) -> None:
+    # 130 output channels: too many for the planar kernels.
+    alone = Workload("alone", "figures", 1, 1, 130, 9, 1, 1, kernel=(1, 1))
+    target = TARGETS["sm_90"]
+    kernels = launches(partial(run, alone, MODES[mode]), target.device)
+    assert any(one.kernel.__name__.startswith("shared") for one in kernels)
+    for one in kernels:
+        assert compiled(one, target.gpu).asm["cubin"]
 
 
 @pytest.mark.parametrize("version", ["3.9.0"])
