@@ -1,6 +1,6 @@
 """Figure 4: a pose network from few labels, from those and propagated ones, from seven times the labels; aggregation.
 
-The networks start from random weights, where the paper's start from COCO.
+The networks start from the study's weights, as the paper's start from COCO.
 """
 
 from __future__ import annotations
@@ -45,7 +45,11 @@ def _cell(space: Workspace, videos: int, per_video: int) -> dict[str, Any]:
     labels = space.study.labels
     dense = drawn(space.clips("train"), videos, space.seed)
     sparse = [clip.relabelled(clip.labels.spread(per_video)) for clip in dense]
-    network = space.stage("heatmaps", labels.heatmaps, folder / "gt1", sparse)
+
+    def network_of(method: str, clips: list[Clip]) -> PoseWarper:
+        return space.stage("heatmaps", labels.heatmaps, folder / method, clips, space.study.start_checkpoint)
+
+    network = network_of("gt1", sparse)
     warper = space.stage("warping", labels.warping, folder / "warping", sparse, folder / "gt1" / MODEL)
 
     def propagated() -> list[Labels]:
@@ -57,8 +61,8 @@ def _cell(space: Workspace, videos: int, per_video: int) -> dict[str, Any]:
     full = [clip.relabelled(around(clip.labels, few.labels)) for clip, few in zip(dense, sparse, strict=True)]
     models: dict[str, tuple[Callable[[], PoseWarper], Weights]] = {
         "gt1": (lambda: network, WEIGHTS["single"]),
-        "pgt": (lambda: space.stage("heatmaps", labels.heatmaps, folder / "pgt", pseudo), WEIGHTS["single"]),
-        "gt7": (lambda: space.stage("heatmaps", labels.heatmaps, folder / "gt7", full), WEIGHTS["single"]),
+        "pgt": (lambda: network_of("pgt", pseudo), WEIGHTS["single"]),
+        "gt7": (lambda: network_of("gt7", full), WEIGHTS["single"]),
         "aggregated": (lambda: warper, WEIGHTS["paper"]),
     }
     return {method: _measured(space, folder, method, *model) for method, model in models.items()}

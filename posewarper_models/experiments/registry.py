@@ -53,7 +53,8 @@ EXPERIMENTS = {
     "labels": Experiment(
         "Fewer labels (figure 4)",
         "A pose network trained on few labels; on these and on what PoseWarper makes of them, which is trained on the "
-        "same few; on seven times the labels; and the first one with aggregation at inference.",
+        "same few; on seven times the labels; and the first one with aggregation at inference. All start from the "
+        "same weights and have the same number of steps; the labelled videos are drawn by the seed.",
         labels.measure,
         labels.section,
     ),

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from posewarper_models.checkpoints import DEMO
 from posewarper_models.data.annotations import AnnotationError
 from posewarper_models.data.synthetic import SceneSettings
 from posewarper_models.data.synthetic.writing import write_clips
+from posewarper_models.experiments import labels
 from posewarper_models.experiments.flow_network import LearnedFlow
 from posewarper_models.experiments.flows import learned, raft_weights
 from posewarper_models.experiments.settings import load_study
@@ -78,6 +80,24 @@ def test_another_regimes_warping_part_starts_from_the_main_ones(
         Path("slow/warping-main"): Path("heatmaps") / MODEL,
         Path("fast/warping-main"): Path("slow/warping-main") / MODEL,
     }
+
+
+def test_networks_of_few_and_of_many_labels_start_alike(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: dict[Path, Path | None] = {}
+
+    def stage(
+        self: Workspace, name: str, schedule: object, folder: Path, clips: object, start: Path | None = None
+    ) -> None:
+        started[folder.relative_to(self.own / "labels")] = start
+
+    monkeypatch.setattr(Workspace, "stage", stage)
+    monkeypatch.setattr(Workspace, "predictions", lambda self, folder, method, clips, compute: clips)
+    monkeypatch.setattr(labels, "_measured", lambda space, folder, method, make, weights: make())
+    space.study = space.study.model_copy(update={"start": "demo.pt"})
+    labels.measure(space)
+    cell = Path("1x1")
+    own = space.own / "labels" / cell / "gt1" / MODEL
+    assert started == {cell / "gt1": DEMO, cell / "pgt": DEMO, cell / "gt7": DEMO, cell / "warping": own}
 
 
 @pytest.fixture
