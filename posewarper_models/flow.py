@@ -54,17 +54,21 @@ class Farneback:
 
 @dataclass(frozen=True)
 class Dis:
-    """Dense inverse search (Kroeger et al., ECCV 2016), OpenCV's slowest and most exact preset."""
+    """Dense inverse search (Kroeger et al., ECCV 2016), with OpenCV's settings; by default those of its preset MEDIUM.
+
+    Only the finest scale differs: the flow is found at full resolution, not at half of it.
+    """
 
     finest_scale: int = 0  # 0 is full resolution
     patch: int = 8  # pixels
+    stride: int = 3  # pixels between patches
 
     def __call__(self, first: Image, second: Image) -> Field:
         """The flow [H, W, 2] from the first to the second frame."""
         search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         search.setFinestScale(self.finest_scale)
         search.setPatchSize(self.patch)
-        search.setPatchStride(max(self.patch // 2, 1))
+        search.setPatchStride(self.stride)
         return np.asarray(
             search.calc(_grey(first), _grey(second), np.zeros((*first.shape[:2], 2), np.float32)), np.float32
         )

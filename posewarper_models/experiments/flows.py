@@ -5,22 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from posewarper_models.experiments.comparison import Task, by_distance, held_to, propagated_by
+from posewarper_models.experiments.flow_check import score
 from posewarper_models.experiments.flow_network import LearnedFlow
 from posewarper_models.experiments.settings import Study
-from posewarper_models.experiments.tallies import THRESHOLDS
 from posewarper_models.experiments.workspace import Workspace
-from posewarper_models.flow import Dis, Farneback, Flow, by_flow
+from posewarper_models.flow import Dis, Farneback, Flow
+from posewarper_models.train.run import RunError
 
 Kind = Literal["farneback", "dis"]
 KINDS: dict[Kind, type[Farneback] | type[Dis]] = {"farneback": Farneback, "dis": Dis}
@@ -43,19 +42,32 @@ class Tuned:
 
 def candidates(study: Study, kind: Kind) -> Iterator[Flow]:
     """The defaults, then every combination of the settings that the study names."""
-    yield KINDS[kind]()
+    default = KINDS[kind]()
+    yield default
     grid: dict[str, tuple[Any, ...]] = getattr(study, kind)
-    for values in itertools.product(*grid.values()) if grid else ():
-        yield KINDS[kind](**dict(zip(grid, values, strict=True)))
+    for values in itertools.product(*grid.values()):
+        flow = KINDS[kind](**dict(zip(grid, values, strict=True)))
+        if flow != default:
+            yield flow
 
 
 def tuned(space: Workspace, regime: str, kind: Kind, chained: bool) -> Tuned:
-    """The best settings for a regime; found once for all seeds."""
+    """The best settings for a regime; found once for all seeds.
+
+    Raises:
+        RunError: what is there was chosen from other candidates.
+    """
     path = space.shared / regime / f"{kind}-{'chained' if chained else 'direct'}.json"
-    if path.is_file():
-        return Tuned(**json.loads(path.read_text(encoding="utf-8")))
-    tasks = space.tasks("tune", regime)
     possible = list(candidates(space.study, kind))
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept.get("candidates") != [asdict(flow) for flow in possible]:  # type: ignore[call-overload]
+            raise RunError(
+                f"{path}: was chosen from other candidates than {kind} now has; delete it, and "
+                f"{path.parent / 'predictions' / kind}*.json with it"
+            )
+        return Tuned(**kept["best"])
+    tasks = space.tasks("tune", regime)
     tried = [
         Tuned(kind, chained, asdict(flow), score(tasks, flow, chained))  # type: ignore[call-overload]
         for flow in track(possible, f"tuning {kind}", disable=not space.progress, transient=True)
@@ -63,16 +75,10 @@ def tuned(space: Workspace, regime: str, kind: Kind, chained: bool) -> Tuned:
     best = max(tried, key=lambda found: found.score)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(asdict(best)), encoding="utf-8")
+    kept = {"candidates": [found.settings for found in tried], "best": asdict(best)}
+    unfinished.write_text(json.dumps(kept), encoding="utf-8")
     os.replace(unfinished, path)
     return best
-
-
-def score(tasks: Sequence[Task], flow: Flow, chained: bool) -> float:
-    """The mean of PCK at both thresholds."""
-    predictions = [held_to(task.truth, propagated_by(by_flow(flow, chained=chained), "flow", task)) for task in tasks]
-    found = by_distance(tasks, predictions)
-    return float(np.mean([found.share(threshold).value for threshold in THRESHOLDS]))
 
 
 def learned(space: Workspace) -> tuple[str, Flow, int]:

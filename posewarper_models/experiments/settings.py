@@ -88,16 +88,19 @@ class Schedule(_Section):
 class FlowNetworkSettings(_Section):
     """The small learned flow, which stands in where RAFT's weights are not there."""
 
-    channels: tuple[int, ...] = (16, 32, 48, 64, 80)  # of the pyramid, from half the resolution down
+    channels: tuple[int, ...] = (16, 32, 48, 64)  # of the pyramid, from half the resolution down
     reach: int = Field(4, ge=1)  # of the cost volume, pixels of a level
     width: int = Field(64, ge=1)  # of the decoder
-    schedule: Schedule = Schedule(learning_rate=3e-4, batch_size=4, steps=2000)
+    schedule: Schedule = Schedule(learning_rate=1e-3, batch_size=4, steps=2000)  # its rate falls as half a cosine
     size: tuple[int, int] = (192, 256)  # height, width of the training crops
 
     @model_validator(mode="after")
     def _check(self) -> FlowNetworkSettings:
         if self.schedule.steps is None:
             raise ValueError("schedule.steps: should be given: pairs of frames are drawn without end")
+        step = 2 ** len(self.channels)
+        if any(side % step for side in self.size):
+            raise ValueError(f"size: is {self.size}, but both should be multiples of {step}, for the pyramid's sake")
         return self
 
 
@@ -136,6 +139,7 @@ class Study(_Section):
     adapted: Schedule  # at another regime, from the main one's warping part
     cycle: Schedule
     flow_network: FlowNetworkSettings = FlowNetworkSettings()
+    flow_check: int = Field(8, ge=0)  # tuning clips on which the learned flow must beat copied labels; 0 for no check
     farneback: dict[str, tuple[Any, ...]] = {}  # settings of Farneback to choose from, besides its defaults
     dis: dict[str, tuple[Any, ...]] = {}
     labels: LabelSettings

@@ -2,6 +2,7 @@
 
 WORK/CONFIG/DATA/videos/                                the synthetic videos
 WORK/CONFIG/DATA/shared/flow.ckpt                       the learned flow, one for all seeds
+WORK/CONFIG/DATA/shared/flow.sha256                     of its weights, which the predictions there belong to
 WORK/CONFIG/DATA/shared/REGIME/...                      tuned flow; predictions of what does not depend on the seed
 WORK/CONFIG/DATA/seed-0/heatmaps/                       stage 1
 WORK/CONFIG/DATA/seed-0/REGIME/warping-DILATIONS/       stage 2
@@ -19,7 +20,8 @@ import torch
 
 from posewarper_models.data.annotations import Clip, Labels
 from posewarper_models.experiments.comparison import Task, task
-from posewarper_models.experiments.flow_network import FlowNetwork
+from posewarper_models.experiments.flow_check import require_learned, require_own_predictions
+from posewarper_models.experiments.flow_network import FlowNetwork, LearnedFlow
 from posewarper_models.experiments.flow_training import train_flow
 from posewarper_models.experiments.predictions import load_predictions, save_predictions
 from posewarper_models.experiments.settings import Schedule, Study
@@ -43,6 +45,7 @@ class Workspace:
     machine: Machine
     progress: bool
     _clips: dict[str, list[Clip]] = field(default_factory=dict, repr=False)
+    _flow: FlowNetwork | None = field(default=None, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -123,11 +126,21 @@ class Workspace:
         return model.to(self.device).eval()
 
     def flow_network(self) -> FlowNetwork:
-        """The learned flow, for all regimes' distances; as other flow, one for all seeds."""
+        """The learned flow, for all regimes' distances; as other flow, one for all seeds.
+
+        Raises:
+            UntrainedFlowError: on tuning clips it is no better than copied labels.
+            RunError: the checkpoint has other settings, or the predictions that are there come from other weights.
+        """
+        if self._flow is None:
+            self._flow = self._checked_flow()
+        return self._flow
+
+    def _checked_flow(self) -> FlowNetwork:
         furthest = REACH * max(self.study.strides.values())
         if "train" not in self._clips:
             self._clips["train"] = self.videos.clips("train")
-        return train_flow(
+        network = train_flow(
             self.study.flow_network,
             self._clips["train"],
             furthest,
@@ -136,6 +149,10 @@ class Workspace:
             device=self.device,
             progress=self.progress,
         )
+        if self.study.flow_check:
+            require_learned(self.tasks("tune")[: self.study.flow_check], LearnedFlow(network))
+        require_own_predictions(network, self.shared)
+        return network
 
     def predictions(
         self, folder: Path, method: str, clips: Sequence[Labels], compute: Callable[[], list[Labels]]

@@ -12,7 +12,6 @@ import torch
 from deformwarp import FusedDeformWarp
 from posewarper_models.data.annotations import Clip, FrameLabels, Labels, Person
 from posewarper_models.evaluate import JointErrors, joint_errors
-from posewarper_models.experiments import flow_training
 from posewarper_models.experiments.backends import TorchvisionWarp
 from posewarper_models.experiments.comparison import (
     by_distance,
@@ -22,10 +21,8 @@ from posewarper_models.experiments.comparison import (
     scored_alike,
     task,
 )
-from posewarper_models.experiments.flow_network import FlowNetwork, LearnedFlow, resized, unsupervised_loss, warped
 from posewarper_models.experiments.labels import drawn
 from posewarper_models.experiments.offsets import Joints, fit, with_flow_as_features
-from posewarper_models.experiments.settings import FlowNetworkSettings, Schedule
 from posewarper_models.experiments.tables import Page
 from posewarper_models.experiments.tallies import Ratio, interval, spread, tally
 from posewarper_models.experiments.training import Drawn
@@ -247,76 +244,3 @@ def test_samples_are_drawn_by_the_generator_from_all_that_there_are() -> None:
     torch.manual_seed(0)
     assert [drawn[index] for index in range(len(drawn))] == first
     assert set(first) == set(range(5))
-
-
-def shifted_pair(shift: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Frames [1, 3, 40, 48]: what is at p in the first is at p + shift in the second."""
-    torch.manual_seed(0)
-    noise = torch.nn.functional.avg_pool2d(torch.rand(1, 3, 62, 70), 3)[:, :, :60, :68]
-    noise = torch.nn.functional.interpolate(noise, size=(60, 68), mode="bilinear")
-    dx, dy = shift
-    return noise[..., 10:50, 10:58], noise[..., 10 - dy : 50 - dy, 10 - dx : 58 - dx]
-
-
-def test_warping_by_the_flow_gives_the_first_frame() -> None:
-    first, second = shifted_pair((3, -2))
-    flow = torch.tensor([3.0, -2.0]).view(1, 2, 1, 1).expand(1, 2, 40, 48)
-    inner = (..., slice(4, -4), slice(4, -4))
-    torch.testing.assert_close(warped(second, flow)[inner], first[inner], atol=1e-5, rtol=0)
-
-
-def test_the_true_flow_has_the_lowest_loss() -> None:
-    first, second = shifted_pair((3, -2))
-
-    class Constant(FlowNetwork):
-        def forward(self, one: torch.Tensor, two: torch.Tensor) -> torch.Tensor:
-            sign = 1.0 if one is first else -1.0
-            return sign * self.guess.view(1, 2, 1, 1).expand(1, 2, 40, 48)
-
-    losses = {}
-    for guess in [(3.0, -2.0), (0.0, 0.0), (2.0, -2.0), (-3.0, 2.0)]:
-        network = Constant(channels=(4, 4), reach=1, width=4)
-        network.guess = torch.tensor(guess)
-        losses[guess] = float(unsupervised_loss(network, first, second))
-    assert min(losses, key=losses.__getitem__) == (3.0, -2.0)
-
-
-def test_flow_at_another_size_points_to_the_same_place() -> None:
-    flow = torch.tensor([2.0, 1.0]).view(1, 2, 1, 1).expand(1, 2, 4, 8)
-    larger = resized(flow, (12, 16))
-    assert larger.shape == (1, 2, 12, 16)
-    assert larger[0, :, 5, 5].tolist() == [4.0, 3.0]
-
-
-def test_learned_flow_takes_frames_of_any_size() -> None:
-    flow = LearnedFlow(FlowNetwork(channels=(4, 4, 4), reach=1, width=4))
-    image = np.zeros((37, 51, 3), np.uint8)
-    assert flow(image, image).shape == (37, 51, 2)
-
-
-def test_an_interrupted_flow_training_goes_on_as_if_nothing_had_been(
-    walking: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(flow_training, "CHECKPOINT_EVERY", 5)
-    brief = Schedule(learning_rate=1e-3, batch_size=1, steps=20)
-    settings = FlowNetworkSettings(channels=(4, 4), reach=1, width=4, schedule=brief, size=(32, 32))
-
-    def run(path: Path) -> FlowNetwork:
-        return flow_training.train_flow(settings, [walking], 3, path, seed=1, progress=False)
-
-    whole = run(tmp_path / "whole.ckpt")
-    batch, taken = flow_training.flow_batch, []
-
-    def breaking(*arguments: object) -> torch.Tensor:
-        taken.append(arguments)
-        if len(taken) == 13:
-            raise KeyboardInterrupt
-        return batch(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(flow_training, "flow_batch", breaking)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "broken.ckpt")
-    resumed = run(tmp_path / "broken.ckpt")
-    assert len(taken) == 13 + 10  # on from step 10
-    for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
-        assert torch.equal(ours, theirs)

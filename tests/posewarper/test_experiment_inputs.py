@@ -15,12 +15,13 @@ from posewarper_models.data.annotations import AnnotationError
 from posewarper_models.data.synthetic import SceneSettings
 from posewarper_models.data.synthetic.writing import write_clips
 from posewarper_models.experiments import labels
+from posewarper_models.experiments.flow_check import UntrainedFlowError
 from posewarper_models.experiments.flow_network import LearnedFlow
-from posewarper_models.experiments.flows import learned, raft_weights
+from posewarper_models.experiments.flows import learned, raft_weights, tuned
 from posewarper_models.experiments.settings import load_study
 from posewarper_models.experiments.videos import PoseTrackVideos, strided
 from posewarper_models.experiments.workspace import Workspace
-from posewarper_models.train.run import MODEL, Machine
+from posewarper_models.train.run import MODEL, Machine, RunError
 
 SCENE = SceneSettings(width=48, height=48, frames=3, people_max=1, occluders=0.0)
 
@@ -138,3 +139,17 @@ def test_a_learned_flow_sees_frames_from_0_to_1() -> None:
     field = LearnedFlow(Seen())(first, second)
     assert (field[1, 2, 0], field[3, 4, 1]) == pytest.approx((1.0, 0.2))
     assert field.sum() == pytest.approx(1.2)
+
+
+def test_a_learned_flow_that_has_not_learned_takes_no_part(space: Workspace) -> None:
+    space.study = space.study.model_copy(update={"flow_check": 1})
+    with pytest.raises(UntrainedFlowError, match="on 1 tuning clips"):
+        learned(space)
+
+
+def test_flow_that_was_chosen_from_other_candidates_is_refused(space: Workspace) -> None:
+    chosen = tuned(space, "slow", "farneback", False)
+    assert tuned(space, "slow", "farneback", False) == chosen
+    space.study = space.study.model_copy(update={"farneback": {"window": (7, 9)}})
+    with pytest.raises(RunError, match="chosen from other candidates than farneback now has"):
+        tuned(space, "slow", "farneback", False)

@@ -8,7 +8,7 @@ import pytest
 
 from posewarper_models.data.annotations import Clip, FrameLabels, Labels, Person
 from posewarper_models.data.synthetic.textures import noise
-from posewarper_models.flow import FLOWS, Flow, by_flow, moved
+from posewarper_models.flow import FLOWS, Dis, Flow, by_flow, moved
 from posewarper_models.propagate import propagated
 from posewarper_models.video import ArrayFrames
 
@@ -75,3 +75,15 @@ def test_flow_is_read_between_pixels_and_continued_outside() -> None:
     flow[..., 0] = np.arange(6)
     points = np.array([(2.5, 1.0), (-3.0, 0.0), (9.0, 3.0)])
     np.testing.assert_allclose(moved(points, flow) - points, [(2.5, 0), (0, 0), (5, 0)], atol=0.02)
+
+
+def test_the_defaults_of_dis_are_the_presets_at_full_resolution() -> None:
+    preset = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    ours = Dis()
+    assert (ours.patch, ours.stride) == (preset.getPatchSize(), preset.getPatchStride())
+    assert (ours.finest_scale, preset.getFinestScale()) == (0, 1)
+
+
+def test_the_stride_of_dis_is_what_it_is_asked_for(drifting: Clip) -> None:
+    first, second = drifting.frames[0], drifting.frames[3]
+    assert not np.array_equal(Dis(stride=2)(first, second), Dis(stride=4)(first, second))
