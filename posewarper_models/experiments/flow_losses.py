@@ -2,8 +2,8 @@
 
 First by flows that are known, because frames are warped by them, as FlowNet is by its chairs (Dosovitskiy et al., ICCV
 2015; arXiv 1504.06852): from these a network learns to match. Then by pairs of frames, as UnFlow (Meister et al., AAAI
-2018; arXiv 1711.07837): the second frame, warped by the flow, should look like the first by the census transform. From
-the second alone a fresh network learned next to nothing in 150 steps, in which the first went a third of the way.
+2018; arXiv 1711.07837): the second frame, warped by the flow, should look like the first by the census transform. In a
+trial of 150 steps a fresh network learned next to nothing from the second alone.
 """
 
 from __future__ import annotations
