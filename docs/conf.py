@@ -23,7 +23,7 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = f"deformwarp {version}"
-exclude_patterns = ["images"]
+exclude_patterns = ["images", "experiments/*/findings.md"]  # the findings are part of experiments.md
 # Every cross-reference must lead somewhere; what is not ours leads to no inventory, which would need a network.
 nitpicky = True
 nitpick_ignore_regex = [
