@@ -290,8 +290,9 @@ class BackwardBlock {
       const auto samples =
           slopes_.sample(offsets[i].y, offsets[i].x, words_[i].x + pixels.row, words_[i].y + pixels.column);
       values.set(i, samples.values);
-      store(rows[i], pixels.first, samples.times_dy(gamma), samples.times_dx(gamma));
+      // Before the stores: in the other order bfloat16 spills on sm_80 and sm_120.
       if constexpr (input_wanted) scatter(samples, gamma, unit);
+      store(rows[i], pixels.first, samples.times_dy(gamma), samples.times_dx(gamma));
       offsets[i].load(p_, rows[i].offset, next);
       warp_barrier();  // else the compiler starts all taps at once, and runs out of registers
     }
