@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from posewarper_models.data.annotations import AnnotationError, Array, FrameLabels, Labels, Person
+from posewarper_models.data.annotations import AnnotationError, Array, Box, FrameLabels, Labels, Person
 from posewarper_models.skeleton import EVALUATED_JOINTS, JOINT, JOINT_GROUPS, NUM_JOINTS
 
 Flags = NDArray[np.bool_]
@@ -28,6 +28,15 @@ HEAD_SHARE = 0.6  # head size of a head box's diagonal
 AP_DISTANCE = 0.5  # head sizes within which a joint is right
 
 HeadMode = Literal["annotated", "shoulders", "nose"]
+
+
+def head_size(head_box: Box) -> float:
+    """Of a head box, pixels: what distances are measured in.
+
+    >>> head_size((10.0, 20.0, 30.0, 40.0))
+    30.0
+    """
+    return float(HEAD_SHARE * np.hypot(*head_box[2:]))
 
 
 def _neck_between_shoulders(pose: Array) -> Array:
@@ -83,7 +92,7 @@ def _poses(people: Sequence[Person], mode: HeadMode) -> Poses:
         present[index, list(EVALUATED_JOINTS)] = there[list(EVALUATED_JOINTS)]
         positions[index], scores[index] = np.nan_to_num(marked[:, :2]), np.nan_to_num(marked[:, 2])
         if person.head_box is not None:
-            head_sizes[index] = HEAD_SHARE * np.hypot(*person.head_box[2:])
+            head_sizes[index] = head_size(person.head_box)
     return Poses(positions, present, scores, head_sizes)
 
 

@@ -16,8 +16,8 @@ def experiment(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="propagation, labels, aggregation, offsets, dilations, backends, compactness; or all. Several share "
-            "what they train."
+            help="propagation, motion, labels, aggregation, offsets, dilations, backends, compactness; or all. Several "
+            "share what they train."
         ),
     ],
     config: Annotated[str, typer.Option(help="small (two CPU cores), paper (GPUs), or smoke (a test).")] = "small",

@@ -75,6 +75,12 @@ def measure(space: Workspace) -> dict[str, Any]:
 
 
 def _regime(space: Workspace, regime: str) -> dict[str, Any]:
+    tasks, predicted = predictions(space, regime)
+    return compared(space.heatmap_network(), tasks, predicted)
+
+
+def predictions(space: Workspace, regime: str) -> tuple[list[Task], Predicted]:
+    """The test clips of a regime, and what every method makes of them; computed once, then read."""
     tasks = space.tasks("test", regime)
     network = space.heatmap_network()
     shared, own = space.shared / regime, space.own / regime
@@ -92,7 +98,7 @@ def _regime(space: Workspace, regime: str) -> dict[str, Any]:
     predicted["network"] = space.predictions(
         own, "network", truth, lambda: [in_true_boxes(network, task) for task in tasks]
     )
-    return compared(network, tasks, predicted)
+    return tasks, predicted
 
 
 def _kept(space: Workspace, folder: Any, method: str, tasks: Sequence[Task], propagator: Propagator) -> list[Labels]:
@@ -157,10 +163,7 @@ def compared(network: PoseWarper, tasks: Sequence[Task], predicted: Predicted) -
 def section(results: Sequence[Result], page: Page) -> str:
     """Markdown of all seeds, with a figure."""
     regimes = list(results[0].measured["regimes"])
-    names = METHODS | {
-        "learned": f"{results[0].measured['learned_flow']}, direct",
-        "learned-chained": f"{results[0].measured['learned_flow']}, chained",
-    }
+    names = names_with(results[0].measured["learned_flow"])
     parts = [page.shown(_figure(results, regimes, names), "propagation", "PCK by distance, for every regime of motion")]
     for regime in regimes:
         parts += [
@@ -178,6 +181,11 @@ def section(results: Sequence[Result], page: Page) -> str:
         _ap_by_joint(results, main, names),
     ]
     return "\n\n".join(parts)
+
+
+def names_with(learned_flow: str) -> dict[str, str]:
+    """Names of all methods, given that of the learned flow."""
+    return METHODS | {"learned": f"{learned_flow}, direct", "learned-chained": f"{learned_flow}, chained"}
 
 
 def _shares(

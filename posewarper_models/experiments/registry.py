@@ -14,6 +14,7 @@ from posewarper_models.experiments import (
     compactness,
     dilations,
     labels,
+    motion,
     offsets,
     propagation,
     results,
@@ -49,6 +50,14 @@ EXPERIMENTS = {
         "joint as its score.",
         propagation.measure,
         propagation.section,
+    ),
+    "motion": Experiment(
+        "How much of the motion is told",
+        "Where a method takes a joint to, against where the joint went: by the size of the motion, and, for "
+        "PoseWarper, where nothing moves. At the main regime, with the predictions of the experiment on propagation; "
+        "joints that can be seen in both frames.",
+        motion.measure,
+        motion.section,
     ),
     "labels": Experiment(
         "Fewer labels (figure 4)",

@@ -14,6 +14,7 @@ from posewarper_models.data.annotations import Clip, FrameLabels, Labels, Person
 from posewarper_models.evaluate import JointErrors, joint_errors
 from posewarper_models.experiments.backends import TorchvisionWarp
 from posewarper_models.experiments.comparison import (
+    Task,
     by_distance,
     by_visibility,
     held_to,
@@ -22,6 +23,7 @@ from posewarper_models.experiments.comparison import (
     task,
 )
 from posewarper_models.experiments.labels import drawn
+from posewarper_models.experiments.motion import SIZES, told, told_where_nothing_moves
 from posewarper_models.experiments.offsets import Joints, fit, with_flow_as_features
 from posewarper_models.experiments.tables import Page
 from posewarper_models.experiments.tallies import Ratio, interval, spread, tally
@@ -85,6 +87,44 @@ def test_copied_labels_are_found_as_long_as_people_are_near(walking: Clip) -> No
     # A head size is 6 pixels: half of it is more than one step of 2.2 pixels, and less than two.
     assert [found.share(0.5, category).value for category in found.categories] == [1.0, 0.0, 0.0]
     assert found.count.sum(axis=(0, 2)).tolist() == [30, 29, 30]
+
+
+def moved_by(share: float, made: Task) -> Labels:
+    """Labels that have gone a share of the way."""
+    frames = list(made.clip.labels.frames)
+    for target in made.truth.labelled:
+        source = 0 if target <= 3 else 7
+        person = frames[source].people[0]
+        way = np.append((target - source) * STEP * share, 0)
+        frames[target] = replace(frames[target], people=(replace(person, keypoints=person.keypoints + way),))
+    return replace(made.clip.labels, frames=tuple(frames))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_share_of_the_motion_that_is_told_is_by_the_size_of_the_motion(walking: Clip, share: float) -> None:
+    made = task(walking, 7, SIZE)
+    sums = {name: np.array(values)[0] for name, values in told([made], [moved_by(share, made)]).items()}
+    assert SIZES == ("below 0.2", "0.2 to 0.5", "0.5 to 1", "above 1")
+    assert sums["count"].tolist() == [0, 30, 29, 30]  # 0.37 head sizes a frame
+    np.testing.assert_allclose(sums["along"][1:] / sums["square"][1:], share, atol=1e-5)
+    # Half of 0.37 head sizes is within 0.2 of all of it, half of 0.75 is not.
+    assert sums["close"].tolist() == {0.0: [0, 0, 0, 0], 0.5: [0, 30, 0, 0], 1.0: [0, 30, 29, 30]}[share]
+
+
+def test_hidden_joints_tell_no_motion(walking: Clip) -> None:
+    made = task(walking, 7, SIZE)
+    frames = list(made.clip.labels.frames)
+    person = frames[0].people[0]
+    keypoints = person.keypoints.copy()
+    keypoints[[9, 10], 2] = 0
+    frames[0] = replace(frames[0], people=(replace(person, keypoints=keypoints),))
+    hidden = replace(made, clip=made.clip.relabelled(replace(made.clip.labels, frames=tuple(frames))))
+    assert np.sum(told([hidden], [moved_by(1.0, made)])["count"]) == 89 - 3 * 2
+
+
+def test_a_propagator_is_held_to_labels_that_do_not_move(walking: Clip) -> None:
+    made = task(walking, 7, SIZE)
+    assert told_where_nothing_moves([made], by_flow(FLOWS["copy"])) == {"count": [30], "close": [30]}
 
 
 def test_scores_depend_on_the_position_and_not_on_the_method(walking: Clip, tiny: torch.nn.Module) -> None:
