@@ -13,7 +13,7 @@ from posewarper_models.data.annotations import Array, Labels, Person
 from posewarper_models.evaluate import head_size
 from posewarper_models.experiments.comparison import Task
 from posewarper_models.experiments.flows import learned
-from posewarper_models.experiments.propagation import names_with, predictions
+from posewarper_models.experiments.propagation import line_of, names_with, predictions
 from posewarper_models.experiments.results import Result
 from posewarper_models.experiments.tables import Page, table
 from posewarper_models.experiments.tallies import THRESHOLDS, Ratio
@@ -126,9 +126,8 @@ def _figure(results: Sequence[Result], names: dict[str, str]) -> Figure:
     cell = figure.subplots()
     for method in results[0].measured["methods"]:
         ratios = [_ratios(results, method, "along", "square", size) for size in SIZES]
-        style = {"linewidth": 2.5} if method in ("posewarper", "cycle") else {"linewidth": 1.2, "linestyle": "--"}
         values = [100 * np.mean([one.value for one in each]) for each in ratios]
-        cell.plot(SIZES, values, marker="o", label=names[method], **style)
+        cell.plot(SIZES, values, marker="o", label=names[method], **line_of(method))
     cell.set(ylabel="motion told, %", xlabel="true motion, head sizes", ylim=(0, None))
     cell.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8)

@@ -49,6 +49,20 @@ METHODS = {
     "posewarper": "PoseWarper",
     "cycle": "PoseWarper, cycle consistency",
 }
+# In figures: a colour for each kind, and dashes for what of a kind is direct flow, or has another crop or loss.
+LINES = {
+    "copy": ("tab:gray", "-", 1.2),
+    "farneback": ("tab:blue", "--", 1.2),
+    "farneback-chained": ("tab:blue", "-", 1.2),
+    "dis": ("tab:orange", "--", 1.2),
+    "dis-chained": ("tab:orange", "-", 1.2),
+    "learned": ("tab:green", "--", 1.2),
+    "learned-chained": ("tab:green", "-", 1.2),
+    "network-same-crop": ("tab:purple", "--", 1.2),
+    "network": ("tab:purple", "-", 1.2),
+    "posewarper": ("tab:red", "-", 2.5),
+    "cycle": ("tab:red", "--", 2.5),
+}
 # Table 1 of the paper, mAP.
 PAPER = {
     "network": [79.1, 86.5, 81.4, 74.7, 81.4, 79.4, 72.3, 79.3],
@@ -188,6 +202,11 @@ def names_with(learned_flow: str) -> dict[str, str]:
     return METHODS | {"learned": f"{learned_flow}, direct", "learned-chained": f"{learned_flow}, chained"}
 
 
+def line_of(method: str) -> dict[str, Any]:
+    """How a figure draws a method."""
+    return dict(zip(("color", "linestyle", "linewidth"), LINES[method], strict=True))
+
+
 def _shares(
     results: Sequence[Result],
     regime: str,
@@ -259,11 +278,9 @@ def _figure(results: Sequence[Result], regimes: Sequence[str], names: dict[str, 
     cells = figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0]
     for cell, regime in zip(cells, regimes, strict=True):
         for method in results[0].measured["regimes"][regime]:
-            ours = method in ("posewarper", "cycle")
             shares = [_shares(results, regime, method, 0.5, category) for category in DISTANCES]
             values = [100 * np.mean([share.value for share in each]) for each in shares]
-            style = {"linewidth": 2.5} if ours else {"linewidth": 1.2, "linestyle": "--"}
-            cell.plot(range(1, len(DISTANCES) + 1), values, marker="o", label=names[method], **style)
+            cell.plot(range(1, len(DISTANCES) + 1), values, marker="o", label=names[method], **line_of(method))
         cell.set(title=f"motion: {regime}", xlabel="frames from the label", xticks=range(1, len(DISTANCES) + 1))
         cell.grid(alpha=0.3)
     cells[0].set_ylabel("PCK@0.5, %")
