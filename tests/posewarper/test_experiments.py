@@ -220,7 +220,7 @@ def test_unknown_configurations_and_experiments_are_named(capsys: pytest.Capture
     with pytest.raises(ConfigError, match="config: is 'large', but should be one of paper, small, smoke"):
         load_study("large")
     assert posewarper("experiment", "table9", "--config=smoke", f"--work={tmp_path}", f"--results={tmp_path}") == 2
-    assert "'table9' is not one of propagation, labels" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "'table9' is not one of propagation, motion" in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert not list(tmp_path.iterdir())
 
 
