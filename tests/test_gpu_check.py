@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -81,6 +82,14 @@ def test_a_step_out_of_time_is_interrupted_first_and_can_still_say_what_it_found
     code = "import time\ntry: time.sleep(30)\nexcept KeyboardInterrupt: print('3 failed, 5 passed')"
     (ended,) = run(tmp_path, step("tests", code, seconds=1))
     assert (ended.status, ended.note) == (Status.TIMED_OUT, "3 failed, 5 passed")
+
+
+def test_steps_of_a_check_in_the_background_can_be_interrupted(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell leaves it for what it runs with &
+    try:
+        test_a_step_out_of_time_is_interrupted_first_and_can_still_say_what_it_found(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupted_check_leaves_nothing_running(tmp_path: Path) -> None:

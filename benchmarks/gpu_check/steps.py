@@ -89,6 +89,11 @@ class Log:
             file.write(f"=== {outcome}\n".encode())
 
 
+def _interruptible() -> None:
+    """In a new process: a shell has what it runs in the background ignore interrupts, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Running:
     """A step under way."""
 
@@ -105,6 +110,7 @@ class Running:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a group that can be ended as a whole
+                preexec_fn=_interruptible,
             )
 
     def ended(self) -> Ended | None:
