@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -44,6 +44,17 @@ class Task:
         """Frame -> how many frames away from its labelled frame."""
         chosen = assignments(self.clip.labels.labelled, len(self.clip), REACH)
         return {target: abs(target - source) for source, targets in chosen.items() for target in targets}
+
+    def moves(self) -> Iterator[tuple[int, int, list[tuple[Person, Person]]]]:
+        """A labelled frame, a frame that takes its labels, and everyone to find there: labelled, and in truth."""
+        for source, targets in assignments(self.clip.labels.labelled, len(self.clip), REACH).items():
+            for target in targets:
+                people = [
+                    (known, person)
+                    for person in self.truth.frames[target].people
+                    if (known := self.clip.labels.frames[source].person(person.track_id)) is not None
+                ]
+                yield source, target, people
 
 
 def task(clip: Clip, every: int, image_size: tuple[int, int]) -> Task:

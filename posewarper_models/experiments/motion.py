@@ -19,7 +19,7 @@ from posewarper_models.experiments.tables import Page, table
 from posewarper_models.experiments.tallies import THRESHOLDS, Ratio
 from posewarper_models.experiments.workspace import Workspace
 from posewarper_models.inference import SUBPIXEL_DECODING
-from posewarper_models.propagate import REACH, Propagator, assignments, by_warping
+from posewarper_models.propagate import Propagator, by_warping
 from posewarper_models.skeleton import EVALUATED_JOINTS, NUM_JOINTS
 
 LEFT_OUT = ("copy", "network-same-crop", "network")  # which tell nothing of the motion, or know nothing of the label
@@ -60,15 +60,13 @@ def told(tasks: Sequence[Task], predicted: Sequence[Labels]) -> Sums:
 
 def _motions(task: Task, predicted: Labels) -> Iterator[tuple[Array, Array]]:
     """Of every person, true motions and told ones, both [joints, 2] in head sizes: of joints seen in both frames."""
-    for source, targets in assignments(task.clip.labels.labelled, len(task.clip), REACH).items():
-        for target in targets:
-            for person in task.truth.frames[target].people:
-                start = task.clip.labels.frames[source].person(person.track_id)
-                found = predicted.frames[target].person(person.track_id)
-                if start is not None and found is not None and person.head_box is not None:
-                    seen = person.annotated & person.visible & start.visible & found.annotated
-                    size = head_size(person.head_box)
-                    yield _motion(start, person, seen) / size, _motion(start, found, seen) / size
+    for _, target, people in task.moves():
+        for start, person in people:
+            found = predicted.frames[target].person(person.track_id)
+            if found is not None and person.head_box is not None:
+                seen = person.annotated & person.visible & start.visible & found.annotated
+                size = head_size(person.head_box)
+                yield _motion(start, person, seen) / size, _motion(start, found, seen) / size
 
 
 def _motion(start: Person, end: Person, joints: NDArray[np.bool_]) -> Array:

@@ -107,19 +107,13 @@ def collect(model: PoseWarper, tasks: Sequence[Task], flow: Any) -> Joints:
 
 
 def _of_task(model: PoseWarper, task: Task, flow: Any, number: int) -> Iterator[tuple[Any, ...]]:
-    for source, targets in assignments(task.clip.labels.labelled, len(task.clip), REACH).items():
-        for target in targets:
-            people = [
-                (known, person)
-                for person in task.truth.frames[target].people
-                if (known := task.clip.labels.frames[source].person(person.track_id)) is not None
-            ]
-            if people:
-                field = flow(task.clip.frames[source], task.clip.frames[target])
-            for known, person in people:
-                found = _of_person(model, task, source, target, known, person, field)
-                count = len(found[0])
-                yield (*found, np.full(count, abs(target - source)), np.full(count, number))
+    for source, target, people in task.moves():
+        if people:
+            field = flow(task.clip.frames[source], task.clip.frames[target])
+        for known, person in people:
+            found = _of_person(model, task, source, target, known, person, field)
+            count = len(found[0])
+            yield (*found, np.full(count, abs(target - source)), np.full(count, number))
 
 
 def _of_person(
