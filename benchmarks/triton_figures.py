@@ -25,7 +25,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import create_function_from_signature
 
-from benchmarks.workloads import MODES, POSEWARPER_DILATIONS, Mode, Workload
+from benchmarks.workloads import MODES, Mode, Workload
+from deformwarp.functional import DILATIONS
 from deformwarp.triton import launch
 from deformwarp.triton.plan import Device
 
@@ -172,7 +173,7 @@ def instructions_and_loops(code: str) -> tuple[list[str], list[tuple[int, int]]]
     return instructions, loops
 
 
-POSEWARPER = Workload("posewarper", "figures", 16, 17, 17, 96, 72, 17, POSEWARPER_DILATIONS, scale=0.2)
+POSEWARPER = Workload("posewarper", "figures", 16, 17, 17, 96, 72, 17, DILATIONS, scale=0.2)
 RESNET = Workload("resnet", "figures", 16, 64, 64, 56, 56, 1)
 CALLS = tuple(
     (replace(workload, dtype=dtype), MODES[mode])

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-POSEWARPER_DILATIONS = (3, 6, 12, 18, 24)
+from deformwarp.functional import DILATIONS
+
 OFFSET_SIGMA = 3.0  # pixels
 HALF_AND_FLOAT = ("float32", "float16", "bfloat16")
 STEPS_PER_PIXEL = {torch.bfloat16: 8, torch.float16: 32}  # as many as offsets up to 16 have room for
@@ -233,9 +234,7 @@ def _posewarper(height: int, width: int, samples: int, offsets: str = "smooth") 
     crop = f"{4 * height}x{4 * width}"
     name = f"posewarper-{crop}-n{samples}" + ("" if offsets == "smooth" else f"-{offsets}")
     modes = ("forward", "backward", "frozen") if height == 96 and samples in (1, 4) else ("forward", "backward")
-    return Workload(
-        name, "posewarper", samples, 17, 17, height, width, 17, POSEWARPER_DILATIONS, offsets=offsets, modes=modes
-    )
+    return Workload(name, "posewarper", samples, 17, 17, height, width, 17, DILATIONS, offsets=offsets, modes=modes)
 
 
 def _single(name: str, channels: int, size: int, **options: object) -> Workload:
@@ -243,7 +242,7 @@ def _single(name: str, channels: int, size: int, **options: object) -> Workload:
 
 
 def _awkward(name: str, samples: int = 2, **options: object) -> Workload:
-    base = Workload(f"awkward-{name}", "awkward", samples, 16, 16, 48, 36, 16, POSEWARPER_DILATIONS, offsets="random")
+    base = Workload(f"awkward-{name}", "awkward", samples, 16, 16, 48, 36, 16, DILATIONS, offsets="random")
     return replace(base, **options)  # type: ignore[arg-type]
 
 

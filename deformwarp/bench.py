@@ -18,7 +18,7 @@ from torch.utils.benchmark import Measurement, Timer
 
 from deformwarp import backends
 from deformwarp.accuracy import TOLERANCE
-from deformwarp.functional import fused_deform_warp
+from deformwarp.functional import DILATIONS, fused_deform_warp
 from deformwarp.rules import DTYPES
 
 OFFSET_SIGMA = 3.0  # pixels
@@ -35,7 +35,7 @@ class Shape:
     width: int = 72
     out_channels: int = 17
     kernel: int = 3
-    dilations: tuple[int, ...] = (3, 6, 12, 18, 24)
+    dilations: tuple[int, ...] = DILATIONS
     groups: int = 1
     offset_groups: int = 17
     masked: bool = False

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from deformwarp import info
+from deformwarp.functional import DILATIONS
 
 
 def _shape(text: str) -> tuple[int, int, int, int]:
@@ -34,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--shape", type=_shape, default=(1, 17, 96, 72), help="input NxCxHxW (default: 1x17x96x72)")
     run.add_argument("--out-channels", type=int, help="default: as many as the input's")
     run.add_argument("--kernel", type=int, default=3, help="odd (default: 3)")
-    run.add_argument("--dilations", type=_numbers, default=(3, 6, 12, 18, 24), help="default: 3,6,12,18,24")
+    run.add_argument("--dilations", type=_numbers, default=DILATIONS, help="default: the paper's, 3,6,12,18,24")
     run.add_argument("--groups", type=int, default=1, help="of the weight (default: 1)")
     run.add_argument("--offset-groups", type=int, help="default: one for each channel; 1 in ordinary networks")
     run.add_argument("--masks", action="store_true", help="version 2")

@@ -11,6 +11,7 @@ from torch import Tensor
 from deformwarp import backends, rules
 
 IntOrPair = int | tuple[int, int]
+DILATIONS = (3, 6, 12, 18, 24)  # PoseWarper's (paper, section 3)
 
 
 def _pair(name: str, value: object) -> list[int]:
@@ -109,7 +110,7 @@ def fused_problem(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    dilations: Sequence[IntOrPair] = (3, 6, 12, 18, 24),
+    dilations: Sequence[IntOrPair] = DILATIONS,
     stride: IntOrPair = 1,
     padding: str | IntOrPair | Sequence[IntOrPair] = "same",
     masks: Sequence[Tensor] | Tensor | None = None,
@@ -141,7 +142,7 @@ def fused_deform_warp(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    dilations: Sequence[IntOrPair] = (3, 6, 12, 18, 24),
+    dilations: Sequence[IntOrPair] = DILATIONS,
     stride: IntOrPair = 1,
     padding: str | IntOrPair | Sequence[IntOrPair] = "same",
     masks: Sequence[Tensor] | Tensor | None = None,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deformwarp.deform_convs import describe_deform_conv
-from deformwarp.functional import IntOrPair, deform_conv2d, fused_deform_warp
+from deformwarp.functional import DILATIONS, IntOrPair, deform_conv2d, fused_deform_warp
 
 
 def _pair(value: IntOrPair) -> tuple[int, int]:
@@ -61,7 +61,7 @@ class FusedDeformWarp(nn.Module):
         channels: int,
         out_channels: int | None = None,
         kernel_size: IntOrPair = 3,
-        dilations: Sequence[IntOrPair] = (3, 6, 12, 18, 24),
+        dilations: Sequence[IntOrPair] = DILATIONS,
         *,
         groups: int = 1,
         offset_groups: int | None = None,

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from deformwarp.functional import IntOrPair, fused_deform_warp
+from deformwarp.functional import DILATIONS, IntOrPair, fused_deform_warp
 from deformwarp.modules import FusedDeformWarp
 from deformwarp.reference import arithmetic_dtype
 
@@ -56,7 +56,7 @@ class WarpHead(nn.Module):
         channels: int,
         out_channels: int | None = None,
         kernel_size: IntOrPair = 3,
-        dilations: Sequence[IntOrPair] = (3, 6, 12, 18, 24),
+        dilations: Sequence[IntOrPair] = DILATIONS,
         *,
         groups: int = 1,
         offset_groups: int | None = None,

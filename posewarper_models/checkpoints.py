@@ -15,7 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from posewarper_models.network import DILATIONS, PoseWarper, build_posewarper
+from deformwarp.functional import DILATIONS
+from posewarper_models.network import PoseWarper, build_posewarper
 
 FORMAT = "posewarper-1"
 DEMO = Path(__file__).parent / "weights" / "demo.pt"  # a small model, trained on synthetic clips; see weights/README.md

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from deformwarp import WarpHead
+from deformwarp.functional import DILATIONS
 from posewarper_models.backbones import build_backbone
-
-DILATIONS = (3, 6, 12, 18, 24)
 
 
 class WarpingPart(WarpHead):

@@ -22,8 +22,8 @@ from benchmarks.peers import PEERS
 from benchmarks.timing import Plan, interleaved
 from benchmarks.workloads import MODES, WORKLOADS, Mode, Workload, make_inputs
 from deformwarp import FusedDeformWarp, FusionReport, fuse_deform_convs
+from deformwarp.functional import DILATIONS
 
-DILATIONS = (3, 6, 12, 18, 24)
 TOLERANCE = 1e-4  # largest difference over largest value; sums in another order differ by some 1e-6
 BEFORE, AFTER = "torchvision", "deformwarp"
 SHAPES = tuple(WORKLOADS[f"posewarper-384x288-n{samples}"] for samples in (1, 4))

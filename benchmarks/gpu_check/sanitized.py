@@ -13,10 +13,11 @@ import torch
 import deformwarp
 from benchmarks.calls import call
 from benchmarks.peers import PEERS
-from benchmarks.workloads import HALF_AND_FLOAT, MODES, POSEWARPER_DILATIONS, Workload, make_inputs
+from benchmarks.workloads import HALF_AND_FLOAT, MODES, Workload, make_inputs
 from deformwarp.accuracy import TOLERANCE
+from deformwarp.functional import DILATIONS
 
-PLANAR = Workload("planar", "sanitized", 2, 3, 5, 12, 16, 3, POSEWARPER_DILATIONS, offsets="random")
+PLANAR = Workload("planar", "sanitized", 2, 3, 5, 12, 16, 3, DILATIONS, offsets="random")
 SHARED = Workload("shared", "sanitized", 2, 8, 6, 7, 9, 2, (1, 2), groups=2, masked=True, offsets="random")
 WORKLOADS = (
     *(replace(PLANAR, samples=samples, dtype=dtype) for samples in (1, 2) for dtype in HALF_AND_FLOAT),

@@ -8,9 +8,10 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from deformwarp.functional import DILATIONS
+
 INK, GREY = "#1f2933", "#7b8794"
 OFFSETS, MEMORY, WORK, RESULT = "#cfe3ff", "#ffd9cc", "#eef1f4", "#d3f2dc"
-DILATIONS = (3, 6, 12, 18, 24)
 
 
 def box(ax: Axes, x: float, y: float, width: float, height: float, text: str, colour: str, size: float = 9) -> None:

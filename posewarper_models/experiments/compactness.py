@@ -8,11 +8,12 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import nn
 
+from deformwarp.functional import DILATIONS
 from posewarper_models.experiments.flow_network import FlowNetwork
 from posewarper_models.experiments.results import Result
 from posewarper_models.experiments.tables import Page, table
 from posewarper_models.experiments.workspace import Workspace
-from posewarper_models.network import DILATIONS, WarpingPart
+from posewarper_models.network import WarpingPart
 
 # Section 4.1 of the paper, millions.
 PAPER = {"blocks": 5.8, "flow": 39.0}

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from posewarper_models.network import DILATIONS, PoseWarper, build_posewarper
+from deformwarp.functional import DILATIONS
+from posewarper_models.network import PoseWarper, build_posewarper
 
 FOLDER = Path(__file__).parent.parent / "configs"
 
