@@ -111,6 +111,27 @@ def scatter(image, pitch, step, top, left, ly, lx, gamma, multiple, valid, shape
 
 
 @triton.jit
+def forward_program(tiles, blocks, parts, shape, SPLIT: tl.constexpr):
+    """What a program of a forward computes: its tile, block and group, its parts, and its sample."""
+    program = tl.program_id(0)
+    tile = program % tiles
+    program = program // tiles
+    block = program % blocks
+    program = program // blocks
+    groups = shape.channels // shape.group_channels
+    group = program % groups
+    program = program // groups
+    first_part = 0
+    last_part = parts
+    if SPLIT:
+        first_part = program % parts
+        last_part = first_part + 1
+        program = program // parts
+    sample = program.to(tl.int64)
+    return tile, block, group, first_part, last_part, sample
+
+
+@triton.jit
 def finished(total, bias, out_channel, valid, scale):
     """The end of formula 8: sigma and the bias."""
     result = total * scale

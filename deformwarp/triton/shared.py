@@ -11,6 +11,7 @@ from deformwarp.triton.products import halves, product
 from deformwarp.triton.sampling import (
     cell_of,
     finished,
+    forward_program,
     kernel,
     origins_of_pixels,
     origins_of_taps,
@@ -88,21 +89,7 @@ def shared_forward(
     TF32: tl.constexpr,
 ):
     """Formula 8."""
-    program = tl.program_id(0)
-    tile = program % tiles
-    program = program // tiles
-    block = program % blocks
-    program = program // blocks
-    groups = shape.channels // shape.group_channels
-    group = program % groups
-    program = program // groups
-    first_part = 0
-    last_part = parts
-    if SPLIT:
-        first_part = program % parts
-        last_part = first_part + 1
-        program = program // parts
-    sample = program.to(tl.int64)
+    tile, block, group, first_part, last_part, sample = forward_program(tiles, blocks, parts, shape, SPLIT)
 
     pixel = tile * PIXELS + tl.arange(0, PIXELS)
     in_plane = pixel < shape.out_area
