@@ -68,6 +68,12 @@ class Schedule(_Section):
     steps: int | None = Field(None, ge=1)
     epochs: int = Field(20, ge=1)  # with steps, parts of equal length, between which the rate may change
 
+    @model_validator(mode="after")
+    def _check(self) -> Schedule:
+        if self.steps is not None and self.steps % self.epochs:
+            raise ValueError(f"steps: is {self.steps}, but should be a multiple of epochs = {self.epochs}")
+        return self
+
     @property
     def of_epochs(self) -> ScheduleConfig:
         """The same in epochs."""
@@ -82,7 +88,7 @@ class Schedule(_Section):
     @property
     def samples_an_epoch(self) -> int | None:
         """None for as many as there are."""
-        return None if self.steps is None else max(self.steps // self.epochs, 1) * self.batch_size
+        return None if self.steps is None else self.steps // self.epochs * self.batch_size
 
 
 class FlowNetworkSettings(_Section):

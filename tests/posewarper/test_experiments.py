@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from pydantic import ValidationError
 
 from posewarper_models.checkpoints import DEMO, load_checkpoint
 from posewarper_models.cli import main
@@ -19,7 +20,7 @@ from posewarper_models.experiments import results
 from posewarper_models.experiments.registry import EXPERIMENTS, settings_of
 from posewarper_models.experiments.report import write_report
 from posewarper_models.experiments.results import Result, ResultError
-from posewarper_models.experiments.settings import available_studies, load_study
+from posewarper_models.experiments.settings import Schedule, available_studies, load_study
 from posewarper_models.experiments.tables import Page
 from posewarper_models.experiments.training import trained
 from posewarper_models.train.config import ConfigError
@@ -239,6 +240,11 @@ def test_results_depend_on_the_settings_that_they_were_made_with(
     study = load_study("smoke")
     other = study.model_copy(update=change)
     assert {name for name in EXPERIMENTS if settings_of(study, name) != settings_of(other, name)} == experiments
+
+
+def test_a_schedule_says_the_steps_that_are_trained() -> None:
+    with pytest.raises(ValidationError, match="steps: is 450, but should be a multiple of epochs = 20"):
+        Schedule(steps=450)
 
 
 def test_on_a_data_set_its_own_frame_rate_is_the_main_regime() -> None:

@@ -191,7 +191,7 @@ def test_an_interrupted_flow_training_goes_on_as_if_nothing_had_been(
 
 def test_a_checkpoint_of_other_settings_is_refused(walking: Clip, tmp_path: Path) -> None:
     def run(steps: int, furthest: int = 3) -> None:
-        brief = Schedule(learning_rate=1e-3, batch_size=1, steps=steps)
+        brief = Schedule(learning_rate=1e-3, batch_size=1, steps=steps, epochs=1)
         settings = FlowNetworkSettings(channels=(4, 4), reach=1, width=4, schedule=brief, size=(32, 32))
         train_flow(settings, [walking], furthest, tmp_path / "flow.ckpt", seed=1, progress=False)
 
