@@ -24,7 +24,7 @@ def keep_recipe(path: Path, recipe: Mapping[str, Any]) -> None:
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(recipe, indent=2), encoding="utf-8")
+        path.write_text(json.dumps(dict(recipe), indent=2), encoding="utf-8")
         return
     try:
         there = json.loads(path.read_text(encoding="utf-8"))

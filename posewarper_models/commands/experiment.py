@@ -37,10 +37,11 @@ def experiment(
     """Run experiments of the paper: videos, training, measurement. Run again, it goes on where it was stopped."""
     # Imported here, so that help is shown at once.
     from posewarper_models.experiments.registry import EXPERIMENTS, run
-    from posewarper_models.experiments.results import path_of
+    from posewarper_models.experiments.results import path_of, require_videos
     from posewarper_models.experiments.settings import load_study
-    from posewarper_models.experiments.videos import PoseTrackVideos, SyntheticVideos
+    from posewarper_models.experiments.videos import PoseTrackVideos, SyntheticVideos, Videos
     from posewarper_models.experiments.workspace import Workspace
+    from posewarper_models.recipes import keep_recipe
     from posewarper_models.train.run import Machine
 
     wanted = list(EXPERIMENTS) if names == ["all"] else names
@@ -48,8 +49,11 @@ def experiment(
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(EXPERIMENTS)}", param_hint="NAMES")
     study = load_study(config).for_data() if data else load_study(config)
-    folder = work / config / (data.name if data else "synthetic")
-    videos = PoseTrackVideos(data) if data else SyntheticVideos(study.videos, folder / "videos", not quiet)
+    folder = work / config / (data.resolve().name if data else "synthetic")
+    videos: Videos = SyntheticVideos(study.videos, folder / "videos", not quiet)
+    if data:
+        videos = PoseTrackVideos(data.resolve())
+        keep_recipe(folder / "data.json", {"data": str(data.resolve())})
     machine = Machine(accelerator, 1, workers)
     console = Console()
     for number in seed or [0]:
@@ -57,6 +61,7 @@ def experiment(
         for name in wanted:
             path = path_of(results, name, config, number)
             if path.exists():
+                require_videos(path, videos.name)
                 console.print(f"{path} is there already", soft_wrap=True)
                 continue
             console.print(f"{name}, seed {number} ...")

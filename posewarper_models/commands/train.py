@@ -31,7 +31,7 @@ def train(
 ) -> None:
     """Train one stage: heatmaps of single frames, warping, or cycle consistency."""
     # Imported here, so that help is shown at once.
-    from posewarper_models.train.run import Machine, start_model
+    from posewarper_models.train.run import Machine, inputs_of, start_model
     from posewarper_models.train.run import train as run
     from posewarper_models.train.samples import training_samples, validation_samples
 
@@ -48,6 +48,7 @@ def train(
         samples,
         out,
         start=start_model(settings, start),
+        inputs=inputs_of(clips, start),
         validation=held_out,
         resume=resume,
         machine=Machine(accelerator, int(devices) if devices.isdecimal() else devices, workers, checkpoint_every),

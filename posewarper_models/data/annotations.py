@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +127,19 @@ class Labels:
             return self
         positions = (np.arange(n) + 0.5) * len(labelled) / n
         return self.keep_labelled([labelled[int(position)] for position in positions])
+
+
+def digest(labels: Iterable[Labels]) -> str:
+    """Of everything that labels say: equal where they are.
+
+    >>> one = Labels("walk", (FrameLabels(0, "0.jpg"),), "PoseTrack18", "ground truth")
+    >>> digest([one]) == digest([one.keep_labelled([0])]), digest([one]) == digest([one.keep_labelled([])])
+    (True, False)
+    """
+    total = hashlib.sha256()
+    for clip in labels:
+        total.update(json.dumps(asdict(clip), default=np.ndarray.tolist).encode())
+    return total.hexdigest()
 
 
 @dataclass(frozen=True)

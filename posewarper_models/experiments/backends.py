@@ -56,7 +56,6 @@ def measure(space: Workspace) -> dict[str, Any]:
 
 
 def _losses(space: Workspace, config: Config, theirs: bool, dtype: torch.dtype) -> list[float]:
-    torch.manual_seed(space.seed)
     model = start_model(config, space.own / "heatmaps" / "model.pt")
     assert isinstance(model, PoseWarper)
     if theirs:

@@ -92,6 +92,13 @@ def load(path: Path) -> Result:
     return Result(**{name: data[name] for name in FIELDS})
 
 
+def require_videos(path: Path, videos: str) -> None:
+    """Raises :class:`ResultError` where a result was measured on others."""
+    found = load(path).videos
+    if found != videos:
+        raise ResultError(f"{path}: is a result on {found}, not on {videos}; name another folder of results")
+
+
 def results_of(folder: Path, experiment: str, configuration: str) -> list[Result]:
     """All seeds of an experiment in one configuration, by seed.
 

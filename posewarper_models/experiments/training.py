@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch.utils.data import Dataset
 
 from posewarper_models.checkpoints import load_checkpoint
 from posewarper_models.network import PoseWarper
 from posewarper_models.train.config import Config
-from posewarper_models.train.run import CONFIG, LAST, MODEL, Machine, RunError, start_model, train
+from posewarper_models.train.run import LAST, MODEL, Machine, check_run, start_model, train
 
 
 class Drawn(Dataset[dict[str, Any]]):
@@ -40,6 +39,7 @@ def trained(
     samples: Dataset[dict[str, Any]],
     folder: Path,
     *,
+    inputs: Mapping[str, Any],
     samples_an_epoch: int | None,
     start: Path | None,
     machine: Machine,
@@ -51,6 +51,7 @@ def trained(
         config: of the stage.
         samples: training data.
         folder: of the stage alone.
+        inputs: see :func:`posewarper_models.train.run.train`.
         samples_an_epoch: None for as many as there are.
         start: checkpoint to start from; None for random weights.
         machine: what to compute on.
@@ -58,26 +59,20 @@ def trained(
 
     Raises:
         RunError: the folder holds a stage of another configuration.
+        OutputFolderError: the folder holds a stage made of other inputs.
     """
+    inputs = {**inputs, "samples_an_epoch": samples_an_epoch}
     if (folder / MODEL).is_file():
-        _same(config, folder)
+        check_run(folder, config, inputs)
         return load_checkpoint(folder / MODEL)[0]
-    resume = (folder / LAST).is_file()
-    if folder.exists() and not resume and (folder / CONFIG).is_file():
-        shutil.rmtree(folder)  # killed before its first checkpoint: there is nothing to go on from
     train(
         config,
         samples if samples_an_epoch is None else Drawn(samples, samples_an_epoch),
         folder,
         start=start_model(config, start),
-        resume=resume,
+        inputs=inputs,
+        resume=(folder / LAST).is_file(),
         machine=machine,
         progress=progress,
     )
     return load_checkpoint(folder / MODEL)[0]
-
-
-def _same(config: Config, folder: Path) -> None:
-    there = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    if there != config.model_dump(mode="json"):
-        raise RunError(f"{folder}: was trained with another configuration; move it away, or name another --work folder")

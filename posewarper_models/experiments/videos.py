@@ -51,7 +51,7 @@ class SyntheticVideos:
         made = write_clips(self.folder, scene, wanted.clips, wanted.seed, split, workers)
         for _ in track(made, f"videos: {split}", wanted.clips, disable=not self.progress, transient=True):
             pass
-        return open_clips(self.folder / "annotations" / split, self.folder)
+        return open_clips(self.folder / "annotations" / split, self.folder)[: wanted.clips]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from posewarper_models.experiments.training import trained
 from posewarper_models.experiments.videos import Videos, strided
 from posewarper_models.network import PoseWarper
 from posewarper_models.propagate import REACH
-from posewarper_models.train.run import MODEL, Machine
+from posewarper_models.train.run import MODEL, Machine, inputs_of
 from posewarper_models.train.samples import training_samples
 
 
@@ -118,6 +118,7 @@ class Workspace:
             config,
             training_samples(clips, config),
             folder,
+            inputs=inputs_of(clips, start),
             samples_an_epoch=schedule.samples_an_epoch,
             start=start,
             machine=self.machine,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,8 @@ from posewarper_models.experiments import labels
 from posewarper_models.experiments.flow_check import UntrainedFlowError
 from posewarper_models.experiments.flow_network import LearnedFlow
 from posewarper_models.experiments.flows import learned, raft_weights, tuned
-from posewarper_models.experiments.settings import load_study
-from posewarper_models.experiments.videos import PoseTrackVideos, strided
+from posewarper_models.experiments.settings import SplitSettings, load_study
+from posewarper_models.experiments.videos import PoseTrackVideos, SyntheticVideos, strided
 from posewarper_models.experiments.workspace import Workspace
 from posewarper_models.train.run import MODEL, Machine, RunError
 
@@ -41,6 +41,14 @@ def test_a_data_sets_last_training_videos_are_kept_for_tuning(posetrack: Path) -
     assert [len(names[split]) for split in ("train", "tune", "test", "hard")] == [3, 1, 2, 0]
     assert len({*names["train"], *names["tune"]}) == 4
     assert videos.name == f"the data set {posetrack.name}"
+
+
+def test_fewer_clips_than_were_made_are_the_first_of_them(tmp_path: Path) -> None:
+    scene = {"scene": asdict(SCENE), "train": SplitSettings(clips=2, seed=1)}
+    settings = load_study("smoke").videos.model_copy(update=scene)
+    both = SyntheticVideos(settings, tmp_path, False).clips("train")
+    fewer = settings.model_copy(update={"train": SplitSettings(clips=1, seed=1)})
+    assert [clip.id for clip in SyntheticVideos(fewer, tmp_path, False).clips("train")] == [both[0].id]
 
 
 def test_a_data_set_with_too_few_videos_is_refused(posetrack: Path) -> None:

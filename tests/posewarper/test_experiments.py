@@ -23,8 +23,9 @@ from posewarper_models.experiments.results import Result, ResultError
 from posewarper_models.experiments.settings import Schedule, available_studies, load_study
 from posewarper_models.experiments.tables import Page
 from posewarper_models.experiments.training import trained
+from posewarper_models.recipes import OutputFolderError
 from posewarper_models.train.config import ConfigError
-from posewarper_models.train.run import Machine, RunError, start_model
+from posewarper_models.train.run import INPUTS, Machine, RunError, start_model
 
 DOCUMENTS = Path(__file__).parents[2] / "docs"
 
@@ -123,8 +124,41 @@ def test_a_stage_of_another_configuration_is_not_taken_for_this_one(smoke: Smoke
     folder = next(smoke.work.rglob("model.pt")).parent
     study = load_study("smoke")
     other = study.stage("heatmaps", study.heatmaps, seed=7)
-    with pytest.raises(RunError, match="trained with another configuration"):
-        trained(other, [], folder, samples_an_epoch=None, start=None, machine=Machine(), progress=False)
+    with pytest.raises(RunError, match="not the configuration of this run"):
+        trained(other, [], folder, inputs={}, samples_an_epoch=None, start=None, machine=Machine(), progress=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["samples_an_epoch", "labels", "start"])
+def test_a_stage_made_of_other_inputs_is_not_taken_for_this_one(change: str, smoke: SmokeRun) -> None:
+    folder = smoke.work / "smoke" / "synthetic" / "seed-0" / "heatmaps"
+    study = load_study("smoke")
+    there = json.loads((folder / INPUTS).read_text())
+    other = {**there, change: 7}
+    with pytest.raises(OutputFolderError, match=f"made with {change} = {there[change]}, not 7"):
+        trained(
+            study.stage("heatmaps", study.heatmaps, seed=0),
+            [],
+            folder,
+            inputs=other,
+            samples_an_epoch=other["samples_an_epoch"],
+            start=None,
+            machine=Machine(),
+            progress=False,
+        )
+
+
+def test_a_result_on_other_videos_is_not_taken_for_this_one(tmp_path: Path) -> None:
+    path = results.save(some_result(0), tmp_path)
+    results.require_videos(path, "synthetic videos")
+    with pytest.raises(ResultError, match="is a result on synthetic videos, not on the data set posetrack"):
+        results.require_videos(path, "the data set posetrack")
+
+
+@pytest.mark.slow
+def test_a_result_on_other_videos_stops_the_command(smoke: SmokeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    assert experiment(smoke.work, smoke.results, "dilations", "--data=posetrack") == 2
+    assert "is a result on synthetic videos" in capsys.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.slow

@@ -91,6 +91,12 @@ def test_impossible_numbers_are_refused(wrong: dict[str, int], tmp_path: Path) -
     assert not (tmp_path / "new").exists()
 
 
+def test_a_seed_below_zero_leaves_the_folder_to_the_next(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="seed: is -1, should be at least 0"):
+        written(tmp_path / "out", seed=-1)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_split_that_would_leave_the_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"split: is '\.\./x'"):
         write_clips(tmp_path, TINY, 1, 0, "../x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import subprocess
 import sys
@@ -18,10 +19,12 @@ from tiny import TINY, TinyBackbone
 from torch import Tensor, nn
 
 from posewarper_models import PoseWarper, build_posewarper, load_checkpoint
-from posewarper_models.train.config import Config
+from posewarper_models.checkpoints import DEMO
+from posewarper_models.recipes import OutputFolderError
+from posewarper_models.train.config import Config, load_config
 from posewarper_models.train.loader import ResumableLoader, worker_settings
 from posewarper_models.train.modules import CycleTraining, NonFiniteLossError, heatmap_loss
-from posewarper_models.train.run import LAST, MODEL, Machine, RunError, train
+from posewarper_models.train.run import INPUTS, LAST, MODEL, Machine, RunError, start_model, train
 
 CPU = Machine("cpu", 1, checkpoint_every=4)
 
@@ -193,6 +196,50 @@ def test_resuming_needs_the_same_configuration(tmp_path: Path, tiny: PoseWarper)
     run("warping", tmp_path, tiny)
     with pytest.raises(RunError, match="not the configuration of this run"):
         run("cycle", tmp_path, tiny, resume=True)
+
+
+def test_resuming_needs_the_same_inputs(tmp_path: Path, tiny: PoseWarper) -> None:
+    run("warping", tmp_path, tiny, inputs={"labels": "these"})
+    with pytest.raises(OutputFolderError, match="made with labels = these, not others"):
+        run("warping", tmp_path, tiny, inputs={"labels": "others"}, resume=True)
+
+
+def test_a_run_that_cannot_start_leaves_its_folder_to_the_next(tmp_path: Path, tiny: PoseWarper) -> None:
+    with pytest.raises(RunError, match="needs a trained model"):
+        train(config("warping"), BlobPairs(), tmp_path / "run", machine=CPU, progress=False)
+    with pytest.raises(ValueError, match="only 2 labelled people"):
+        run("warping", tmp_path / "run", tiny, BlobPairs(2))
+    run("warping", tmp_path / "run", tiny)
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_again(tmp_path: Path, tiny: PoseWarper) -> None:
+    class Interrupted(BlobPairs):
+        def __getitem__(self, index: int) -> dict:
+            raise KeyboardInterrupt
+
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run("warping", tmp_path, tiny, Interrupted(), inputs={"labels": "those"})
+    run("warping", tmp_path, tiny, inputs={"labels": "these"})
+    assert json.loads((tmp_path / INPUTS).read_text()) == {"labels": "these"}
+
+
+def test_an_accelerator_that_is_not_there_is_named(tmp_path: Path, tiny: PoseWarper) -> None:
+    with pytest.raises(RunError, match="accelerator = cpu, devices = 0: "):
+        run("warping", tmp_path / "run", tiny, machine=Machine("cpu", 0))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_seed_decides_what_is_not_in_the_checkpoint() -> None:
+    def weights(seed: int, disturbance: int) -> dict[str, Tensor]:
+        torch.manual_seed(disturbance)
+        settings = load_config("demo_warping", ["model.num_blocks=1", f"seed={seed}"])
+        model = start_model(settings, DEMO)
+        assert model is not None
+        return state(model.warping)
+
+    first, again, other = weights(3, 0), weights(3, 1), weights(4, 0)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
 def test_stage_2_needs_a_trained_model(tmp_path: Path) -> None:

@@ -42,10 +42,12 @@ def write_clips(
 
     Raises:
         OutputFolderError: the folder holds other files, or clips made in another way.
-        ValueError: ``clips`` or ``workers`` is not positive, or ``split`` is not a plain name.
+        ValueError: ``clips`` or ``workers`` is not positive, ``seed`` is negative, or ``split`` is not a plain name.
     """
     if clips < 1 or workers < 1:
         raise ValueError(f"clips and workers: are {clips} and {workers}, should be at least 1")
+    if seed < 0:
+        raise ValueError(f"seed: is {seed}, should be at least 0")
     if not split.isidentifier():
         raise ValueError(f"split: is {split!r}, should be a plain name such as train or val")
     _prepare(folder, split, {"seed": seed, **json.loads(json.dumps(asdict(settings)))})
