@@ -51,7 +51,7 @@ def propagated(
 
     Frames that are ``done`` are left out.
     """
-    for source, frames in assignments(clip.labels.labelled, len(clip), reach).items():
+    for source, frames in assignments(clip.labels, reach).items():
         targets = [frame for frame in frames if frame not in done]
         people = clip.labels.frames[source].people
         yield from zip(targets, propagator(clip.frames, source, people, targets), strict=True)
@@ -65,21 +65,24 @@ def with_people(labels: Labels, found: Iterator[tuple[int, list[Person]]], metho
     return replace(labels, frames=tuple(frames), source=f"{labels.source}, propagated by {method}")
 
 
-def assignments(labelled: Sequence[int], length: int, reach: int) -> dict[int, list[int]]:
+def assignments(labels: Labels, reach: int) -> dict[int, list[int]]:
     """Labelled frame -> the unlabelled frames that take its people.
 
     Raises:
         AnnotationError: no frame is labelled, or ``reach`` is not positive.
 
-    >>> assignments([3, 7], 9, reach=3)
+    >>> from posewarper_models.data.annotations import FrameLabels
+    >>> frames = [FrameLabels(i, f"images/dance/{i:06d}.jpg", labelled=i in (3, 7)) for i in range(9)]
+    >>> assignments(Labels("dance", tuple(frames), "PoseTrack18", "me"), reach=3)
     {3: [0, 1, 2, 4, 5], 7: [6, 8]}
     """
+    labelled = labels.labelled
     if not labelled:
-        raise AnnotationError("labels: no frame is labelled, so there is nothing to propagate")
+        raise AnnotationError(f"clip {labels.clip}: no frame is labelled, so there is nothing to propagate")
     if reach < 1:
         raise AnnotationError(f"reach: is {reach}, should be at least 1")
     targets: dict[int, list[int]] = {index: [] for index in labelled}
-    for index in sorted(set(range(length)) - set(labelled)):
+    for index in sorted(set(range(len(labels.frames))) - set(labelled)):
         nearest = min(labelled, key=lambda source: (abs(source - index), source))
         if abs(nearest - index) <= reach:
             targets[nearest].append(index)

@@ -25,6 +25,7 @@ from posewarper_models.commands.inference import (
     pair_panel,
     with_progress,
 )
+from posewarper_models.data.annotations import AnnotationError, Clip
 
 
 def propagate(
@@ -34,7 +35,7 @@ def propagate(
     video: VideoOption = None,
     model: ModelOption = None,
     reach: Annotated[int, typer.Option(help="Frames that labels are carried, at most.")] = 3,
-    every: Annotated[int | None, typer.Option(help="Use every k-th labelled frame only, from the first on.")] = None,
+    every: Annotated[int | None, typer.Option(help="Use labels of frames 0, k, 2 k, ... of a clip only.")] = None,
     decoding: DecodingOption = Decoder.subpixel,
     overlay: OverlayOption = Overlay.mp4,
     panel: PanelOption = True,
@@ -50,8 +51,8 @@ def propagate(
     console = Console()
     clips = opened(labels, data, video, console)
     if every is not None:
-        clips = [clip.relabelled(clip.labels.every(every)) for clip in clips]
-    plans = [assignments(clip.labels.labelled, len(clip), reach) for clip in clips]
+        clips = [_sparser(clip, every) for clip in clips]
+    plans = [assignments(clip.labels, reach) for clip in clips]
     network, fingerprint = load(model, device)
     outputs = Outputs(out, overlay, panel)
     recipe = {"command": "propagate", "model": fingerprint, "reach": reach, "every": every, "decoding": decoding.value}
@@ -80,6 +81,17 @@ def propagate(
         )
         draw = pair_panel(network, clip, target, source, person) if person is not None else _nothing_to_draw
         outputs.draw(clip, result, draw, clip.labels.labelled)
+
+
+def _sparser(clip: Clip, every: int) -> Clip:
+    """The clip with labels of frames 0, ``every``, 2 ``every``, ... only."""
+    labels = clip.labels.every(every)
+    if clip.labels.labelled and not labels.labelled:
+        raise AnnotationError(
+            f"--every: of clip {clip.id} none of the frames 0, {every}, {2 * every}, ... is labelled; "
+            f"the first that is is frame {clip.labels.labelled[0]}"
+        )
+    return clip.relabelled(labels)
 
 
 def _nothing_to_draw(path: Path) -> None:

@@ -42,12 +42,12 @@ class Task:
     @property
     def away(self) -> dict[int, int]:
         """Frame -> how many frames away from its labelled frame."""
-        chosen = assignments(self.clip.labels.labelled, len(self.clip), REACH)
+        chosen = assignments(self.clip.labels, REACH)
         return {target: abs(target - source) for source, targets in chosen.items() for target in targets}
 
     def moves(self) -> Iterator[tuple[int, int, list[tuple[Person, Person]]]]:
         """A labelled frame, a frame that takes its labels, and everyone to find there: labelled, and in truth."""
-        for source, targets in assignments(self.clip.labels.labelled, len(self.clip), REACH).items():
+        for source, targets in assignments(self.clip.labels, REACH).items():
             for target in targets:
                 people = [
                     (known, person)
@@ -65,7 +65,7 @@ def task(clip: Clip, every: int, image_size: tuple[int, int]) -> Task:
     """
     sparse = clip.labels.every(every)
     frames = [replace(frame, labelled=False, people=(), ignore_regions=()) for frame in clip.labels.frames]
-    for source, targets in assignments(sparse.labelled, len(clip), REACH).items():
+    for source, targets in assignments(sparse, REACH).items():
         for target in targets:
             frame = clip.labels.frames[target]
             if frame.labelled:

@@ -84,9 +84,7 @@ def as_labels(propagated: Labels) -> Labels:
 
 def around(dense: Labels, sparse: Labels) -> Labels:
     """All labels of the frames that propagation would reach, and of those that are labelled."""
-    reached = [
-        target for targets in assignments(sparse.labelled, len(dense.frames), REACH).values() for target in targets
-    ]
+    reached = [target for targets in assignments(sparse, REACH).values() for target in targets]
     return dense.keep_labelled([*sparse.labelled, *reached])
 
 

@@ -241,7 +241,7 @@ def _everywhere(regression: Regression, offsets: Tensor, nearest: np.ndarray[Any
 
 def _first_pair(tasks: Sequence[Task]) -> tuple[Task, int, int, Person]:
     for task in tasks:
-        for source, targets in assignments(task.clip.labels.labelled, len(task.clip), REACH).items():
+        for source, targets in assignments(task.clip.labels, REACH).items():
             for target in reversed(targets):
                 for person in task.truth.frames[target].people:
                     known = task.clip.labels.frames[source].person(person.track_id)

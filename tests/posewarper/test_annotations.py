@@ -196,6 +196,7 @@ def test_every_kth_frame_keeps_its_labels() -> None:
     assert sparse.labelled == (0, 7, 14)
     assert sparse.frames[7].people
     assert not sparse.frames[6].people
+    assert sparse.every(2).labelled == (0, 14), "frames are counted, not labels"
 
 
 @pytest.mark.parametrize(("n", "kept"), [(1, (4,)), (2, (2, 6)), (3, (1, 4, 6)), (20, tuple(range(8)))])

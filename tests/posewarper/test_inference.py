@@ -11,7 +11,7 @@ from tiny import TINY, TinyBackbone
 
 from posewarper_models import PoseWarper, build_posewarper
 from posewarper_models.aggregate import WEIGHTS, aggregate, with_joints
-from posewarper_models.data.annotations import AnnotationError, Clip
+from posewarper_models.data.annotations import AnnotationError, Clip, FrameLabels, Labels
 from posewarper_models.data.crops import crop_around
 from posewarper_models.data.synthetic import SceneSettings, synthesise
 from posewarper_models.inference import SUBPIXEL_DECODING
@@ -103,11 +103,12 @@ def test_joints_without_annotation_stay_without(clip: Clip, still: PoseWarper) -
     ids=["every 7th", "tie goes to the earlier", "out of reach", "all labelled"],
 )
 def test_frames_take_the_nearest_labels(labelled: list, length: int, reach: int, expected: dict) -> None:
-    assert assignments(labelled, length, reach) == expected
+    frames = (FrameLabels(i, f"images/dance/{i:06d}.jpg", labelled=i in labelled) for i in range(length))
+    assert assignments(Labels("dance", tuple(frames), "PoseTrack18", "a test"), reach) == expected
 
 
 def test_labels_are_needed(clip: Clip, still: PoseWarper) -> None:
-    with pytest.raises(AnnotationError, match="no frame is labelled"):
+    with pytest.raises(AnnotationError, match=f"clip {clip.id}: no frame is labelled"):
         propagate(still, sparse(clip))
     with pytest.raises(AnnotationError, match="reach: is 0"):
         propagate(still, sparse(clip, 1), reach=0)

@@ -175,6 +175,14 @@ def test_results_of_other_settings_are_not_mixed(
     assert "reach = 1, not 2" in capsys.readouterr().err
 
 
+def test_labels_that_every_leaves_out_are_named(
+    run: Callable[..., int], labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("propagate", labels, tmp_path / "out", "--every=3") == 2
+    assert f"--every: of clip {CLIP} none of the frames 0, 3, 6, ... is labelled" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 Change = Callable[[dict[str, Any]], Any]
 WRONG_LABELS: dict[str, tuple[Change, str]] = {
     "empty box": (lambda file: file["annotations"][0].update(bbox=[1, 2, 0, 5]), r"annotations.0.bbox: width 0"),
@@ -188,7 +196,10 @@ WRONG_LABELS: dict[str, tuple[Change, str]] = {
         ),
         "images are missing, first",
     ),
-    "no labels": (lambda file: file.update(annotations=[]) or file["images"][2].update(is_labeled=False), "no frame"),
+    "no labels": (
+        lambda file: file.update(annotations=[]) or file["images"][2].update(is_labeled=False),
+        f"clip {CLIP}: no frame is",
+    ),
 }
 
 
