@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Literal
 
 import cv2
@@ -109,10 +108,10 @@ class _FramePair:
 
 
 def _paired(truth: Sequence[Labels], predictions: Sequence[Labels]) -> list[_FramePair]:
-    """Each labelled frame that has people with its prediction.
+    """Each labelled frame that has people with its prediction: the frame of the same name.
 
     Raises:
-        AnnotationError: the files do not belong together: clips, frames, image ids or versions differ.
+        AnnotationError: the files do not belong together: clips or versions differ, or a frame is not predicted.
     """
     predicted = {labels.clip: labels for labels in predictions}
     known = {labels.clip for labels in truth}
@@ -132,53 +131,45 @@ def _paired(truth: Sequence[Labels], predictions: Sequence[Labels]) -> list[_Fra
 
 
 def _paired_clip(truth: Labels, prediction: Labels) -> list[_FramePair]:
-    if truth.version != prediction.version:
-        raise AnnotationError(
-            f"clip {truth.clip}: the ground truth is {truth.version}, the predictions are {prediction.version}: "
-            "their frames are counted from different numbers"
-        )
-    by_id = {frame.image_id: frame for frame in prediction.frames if frame.labelled}
-    names = {frame.image_id: PurePosixPath(frame.file_name).name for frame in truth.frames}
-    for image_id, frame in by_id.items():
-        name = PurePosixPath(frame.file_name).name
-        if image_id not in names:
-            raise AnnotationError(f"predictions: clip {truth.clip}: image id {image_id} is not in the ground truth")
-        if names[image_id] != name:
-            raise AnnotationError(
-                f"predictions: clip {truth.clip}: image id {image_id} is {name}, "
-                f"but {names[image_id]} in the ground truth"
-            )
+    _check_versions(truth, prediction, "predictions")
+    predicted = {frame.name: frame for frame in prediction.frames if frame.labelled}
     pairs = []
     for index in truth.labelled:
         frame = truth.frames[index]
         if frame.people:
-            if frame.image_id not in by_id:
+            if frame.name not in predicted:
                 raise AnnotationError(f"predictions: clip {truth.clip}: none for frame {index} ({frame.file_name})")
-            pairs.append(_FramePair(truth.clip, index, frame, by_id[frame.image_id]))
+            pairs.append(_FramePair(truth.clip, index, frame, predicted[frame.name]))
     return pairs
+
+
+def _check_versions(truth: Labels, other: Labels, name: str) -> None:
+    if truth.version != other.version:
+        raise AnnotationError(
+            f"clip {truth.clip}: the ground truth is {truth.version}, the {name} are {other.version}: "
+            "their frames are counted from different numbers"
+        )
 
 
 def without_given(truth: Sequence[Labels], given: Sequence[Labels]) -> list[Labels]:
     """The ground truth less the frames that are labelled in ``given``: those were not predicted.
 
+    Frames are the same where their images' names are: ``given`` may list any of them.
+
     Raises:
-        AnnotationError: a clip has another number of frames there, or is not in the ground truth.
+        AnnotationError: a clip is not in the ground truth, or of another version there.
     """
     sparse = {labels.clip: labels for labels in given}
     foreign = sorted(set(sparse) - {labels.clip for labels in truth})
     if foreign:
         raise AnnotationError(f"given labels: clip {foreign[0]} is not in the ground truth")
-    rest = []
-    for labels in truth:
-        known = sparse.get(labels.clip)
-        if known is not None and len(known.frames) != len(labels.frames):
-            raise AnnotationError(
-                f"given labels: clip {labels.clip} has {len(known.frames)} frames, "
-                f"the ground truth {len(labels.frames)}"
-            )
-        left_out = set(known.labelled) if known is not None else set()
-        rest.append(labels.keep_labelled([index for index in labels.labelled if index not in left_out]))
-    return rest
+    return [_without(labels, sparse[labels.clip]) if labels.clip in sparse else labels for labels in truth]
+
+
+def _without(truth: Labels, given: Labels) -> Labels:
+    _check_versions(truth, given, "given labels")
+    left_out = {given.frames[index].name for index in given.labelled}
+    return truth.keep_labelled([index for index in truth.labelled if truth.frames[index].name not in left_out])
 
 
 def _with_head_sizes(pair: _FramePair) -> Poses:
@@ -368,7 +359,8 @@ def evaluate(
 
     Args:
         truth: the labels of clips; all annotated joints count, hidden ones too, as in poseval.
-        predictions: of the same clips: same frames, same image ids. Joints without scores are taken to score alike.
+        predictions: of the same clips. Frames are the same where their images' names are, whatever their ids. Joints
+            without scores are taken to score alike.
         head: where the predictions' neck and top of the head come from: ``"annotated"``, both as predicted;
             ``"shoulders"``, the neck between the shoulders, as in PoseWarper's code; ``"nose"``, and the top of the
             head as far beyond the nose, for networks trained on COCO's joints.

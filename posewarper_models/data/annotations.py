@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,11 @@ class FrameLabels:
     people: tuple[Person, ...] = ()
     labelled: bool = True  # False where nobody has looked; a labelled frame may be empty
     ignore_regions: tuple[Array, ...] = ()  # polygons [P, 2] with people that are not annotated
+
+    @property
+    def name(self) -> str:
+        """What the frame goes by in all files about its clip: its image's name without folder and suffix."""
+        return PurePosixPath(self.file_name).stem
 
     def person(self, track_id: int) -> Person | None:
         """The person of a track, if this frame has it."""

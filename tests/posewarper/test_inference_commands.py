@@ -93,17 +93,46 @@ def test_propagation_writes_dense_labels_a_video_and_a_panel(
     assert len(open_frames(tmp_path / "out" / f"{CLIP}.mp4")) == FRAMES
 
 
-def test_a_video_is_as_good_as_a_data_set(run: Callable[..., int], labels: Path, data: Path, tmp_path: Path) -> None:
+def only_labelled(labels: Path) -> None:
+    """The file without the frames that nobody has looked at, and without saying how many there are."""
     sparse = json.loads(labels.read_text())
-    sparse["images"] = sparse["images"][2:3]  # the one that is labelled
-    del sparse["images"][0]["nframes"]
+    sparse["images"] = [image for image in sparse["images"] if image["is_labeled"]]
+    for image in sparse["images"]:
+        del image["nframes"]
     labels.write_text(json.dumps(sparse))
+
+
+def test_a_video_is_as_good_as_a_data_set(run: Callable[..., int], labels: Path, data: Path, tmp_path: Path) -> None:
+    only_labelled(labels)
     video = data.parent / "clip.avi"
     assert run("propagate", labels, tmp_path / "out", f"--video={video}", "--overlay=none", "--no-panel") == 0
     assert names(tmp_path / "out") == {"settings.json", "labels"}
     (found,) = read_posetrack(tmp_path / "out" / "labels")
     assert found.labelled == tuple(range(FRAMES))
     assert found.frames[2].people[0].scores is None, "what was given stays"
+
+
+def test_what_a_list_of_labelled_frames_became_can_be_evaluated(
+    run: Callable[..., int],
+    labels: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The README's way from labels of some frames to figures."""
+    only_labelled(labels)
+    dense = tmp_path / "dense"
+    assert run("propagate", labels, dense, f"--video={data.parent / 'clip.avi'}", "--overlay=none", "--no-panel") == 0
+    evaluation = ["evaluate", data / "annotations" / "train", dense / "labels"]
+    assert posewarper(monkeypatch, *evaluation) == 0
+    of_all = capsys.readouterr().out
+    assert posewarper(monkeypatch, *evaluation, f"--given={labels}") == 0
+    of_propagated = capsys.readouterr().out
+    assert f"in {FRAMES} frames" in of_all
+    assert f"in {FRAMES - 1} frames" in of_propagated
+    assert "PCK@0.5" in of_all
+    assert "PCK@0.5" in of_propagated
 
 
 def boxes_only(labels: Path) -> Path:
