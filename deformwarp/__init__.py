@@ -1,6 +1,8 @@
 """deformwarp: PoseWarper's five dilated deformable convolutions and their sum, fused into one differentiable op."""
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from deformwarp.backends import use_backend
 from deformwarp.functional import deform_conv2d, fused_deform_warp
@@ -24,3 +26,14 @@ __all__ = [
     "use_backend",
     "use_isa",
 ]
+
+if TYPE_CHECKING:
+    from deformwarp import aoti as aoti
+    from deformwarp import onnx as onnx
+else:
+
+    def __getattr__(name):
+        """The exporters' modules, loaded when they are first asked for: few programs export."""
+        if name in ("aoti", "onnx"):
+            return import_module(f"deformwarp.{name}")
+        raise AttributeError(f"module 'deformwarp' has no attribute {name!r}")

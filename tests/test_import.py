@@ -6,6 +6,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+import deformwarp
+
 LONGEST = 0.15  # seconds of processor time; a busy machine makes no difference to it
 ATTEMPTS = 3  # but a cold disk does
 
@@ -33,3 +37,25 @@ def test_importing_takes_at_most_150_ms_and_brings_nothing_but_the_package() -> 
         if seconds <= LONGEST:
             return
     raise AssertionError(f"import deformwarp takes {seconds:.3f} s of processor time on top of torch")
+
+
+# Of a fresh interpreter: another test may have imported the module.
+ON_DEMAND = """
+import sys
+import deformwarp
+assert "deformwarp.{module}" not in sys.modules
+print(deformwarp.{module}.{function}.__module__)
+"""
+
+
+@pytest.mark.parametrize("path", ["onnx.export", "aoti.compile_and_package"])
+def test_what_the_documents_name_is_there_after_importing_the_package(path: str) -> None:
+    module, function = path.split(".")
+    code = ON_DEMAND.format(module=module, function=function)
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=False, timeout=300)
+    assert done.stdout.strip() == f"deformwarp.{module}", done.stderr
+
+
+def test_a_name_that_the_package_does_not_have_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match=r"module 'deformwarp' has no attribute 'fused_warp'"):
+        deformwarp.fused_warp  # type: ignore[attr-defined]  # noqa: B018

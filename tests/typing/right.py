@@ -1,6 +1,7 @@
 """A user's file, as mypy sees it: never run."""
 
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from typing_extensions import assert_type
 
 import deformwarp
@@ -34,3 +35,8 @@ def models(model: nn.Module, convs: list[nn.Module]) -> None:
     with deformwarp.use_backend("reference"), deformwarp.use_isa("plain"):
         model.eval()
     assert_type(deformwarp.__version__, str)
+
+
+def exports(model: nn.Module, arguments: tuple[Tensor, ...], program: ExportedProgram) -> None:
+    deformwarp.onnx.export(model, arguments, "model.onnx")
+    assert_type(deformwarp.aoti.compile_and_package(program, "model.pt2"), str)
