@@ -93,11 +93,12 @@ def read_posetrack(path: Path) -> list[Labels]:
         if not files:
             raise AnnotationError(f"{path}: no JSON files in this folder")
         clips = [clip for file in files for clip in read_posetrack(file)]
-        twice = [name for name, times in Counter(clip.clip for clip in clips).items() if times > 1]
-        if twice:
-            raise AnnotationError(f"{path}: clip {twice[0]} is in more than one file")
-        return clips
-    return _labels(path, _parsed(path))
+    else:
+        clips = _labels(path, _parsed(path))
+    for name, times in Counter(clip.clip for clip in clips).items():
+        if times > 1:
+            raise AnnotationError(f"{path}: clip {name} is there {times} times: clips go by their images' folders")
+    return clips
 
 
 def open_clips(annotations: Path, root: Path) -> list[Clip]:
@@ -258,10 +259,13 @@ def _check_ids(path: Path, file: _File) -> None:
     for index, image in enumerate(file.images):
         if ids[image.id] > 1:
             raise AnnotationError(f"{path}: images.{index}.id: {image.id} is used by {ids[image.id]} images")
-    names = Counter(image.file_name for image in file.images)
-    twice = [name for name, times in names.items() if times > 1]
-    if twice:
-        raise AnnotationError(f"{path}: images: file_name {twice[0]} appears {names[twice[0]]} times")
+    frames: dict[PurePosixPath, list[int]] = {}
+    for index, image in enumerate(file.images):
+        frames.setdefault(PurePosixPath(image.file_name).with_suffix(""), []).append(index)
+    for frame, indices in frames.items():
+        if len(indices) > 1:
+            numbers = ", ".join(map(str, indices))
+            raise AnnotationError(f"{path}: images {numbers}: file_name: are the same frame, {frame}")
 
 
 def _person(

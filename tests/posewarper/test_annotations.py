@@ -153,7 +153,9 @@ def test_a_missing_box_is_drawn_around_the_joints(broken: Callable[[Edit], Path]
         (lambda d: d["images"][2].update(file_name="../../x/000002.jpg"), r"images\.2\.file_name: .*relative"),
         (lambda d: d["images"][2].update(file_name="a/b/two.jpg"), r"images\.2\.file_name: .*6 \(PoseTrack18\)"),
         (lambda d: d["images"][2].update(file_name="a/000007_toy/00000002.jpg"), "is PoseTrack17's name"),
-        (lambda d: d["images"][2].update(file_name="images/val/000007_toy/000003.jpg"), "000003.jpg appears 2 times"),
+        (lambda d: d["images"][2].update(file_name="images/val/000007_toy/000003.jpg"), "images 2, 3: .* same frame"),
+        (lambda d: d["images"][2].update(file_name="images/val/000007_toy/000003.png"), "images 2, 3: .* same frame"),
+        (lambda d: d["images"][7].update(file_name="images/train/000007_toy/000007.jpg"), "7_toy is there 2 times"),
         (lambda d: d["images"][7].update(file_name="images/val/000007_toy/000008.jpg"), "is no frame .* nframes is 8"),
         (lambda d: d["images"][3].update(width=95), "images of different sizes"),
         (lambda d: d["images"][3].update(ignore_regions_x=[[1, 2]]), r"images\.3\.ignore_regions_x: .*2 x and"),
@@ -175,6 +177,13 @@ def test_bad_files_are_refused_by_field(edit: Edit, message: str, broken: Callab
     with pytest.raises(AnnotationError, match=message) as error:
         read_posetrack(path)
     assert str(error.value).startswith(str(path))
+
+
+def test_a_clip_in_two_files_is_refused(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        write_posetrack([some_labels()], tmp_path / f"{name}.json")
+    with pytest.raises(AnnotationError, match="clip 000007_toy is there 2 times"):
+        read_posetrack(tmp_path)
 
 
 def test_truncated_json_is_named(tmp_path: Path) -> None:
