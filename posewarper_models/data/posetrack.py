@@ -201,7 +201,10 @@ def _frame_numbers(path: Path, folder: PurePosixPath, by_number: dict[int, tuple
         return range(min(by_number), max(by_number) + 1)
     if len(stated) > 1:
         raise AnnotationError(f"{path}: clip {folder.name}: images differ in nframes: {sorted(map(str, stated))}")
-    numbers = range(FIRST_FRAME[version], FIRST_FRAME[version] + (stated.pop() or 0))
+    count = stated.pop() or 0
+    # A file that lists every frame may count them from anywhere.
+    first = min(by_number) if len(by_number) == count else FIRST_FRAME[version]
+    numbers = range(first, first + count)
     unknown = sorted(set(by_number) - set(numbers))
     if unknown:
         index, image = by_number[unknown[0]]
