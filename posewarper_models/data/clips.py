@@ -10,6 +10,7 @@ from posewarper_models.data.posetrack import FIRST_FRAME, VERSIONS
 from posewarper_models.video import Frames, ImageFrames, VideoFrames, open_frames
 
 FPS = 10.0  # of what is made from frames that do not say how many there are in a second
+ROUNDED = 1  # pixels: encoders make odd widths and heights even
 
 
 def unlabelled(clip: str, numbers: range, version: str = "PoseTrack18") -> Labels:
@@ -36,13 +37,14 @@ def open_video(path: Path, labels: Labels | None = None) -> Clip:
 
     Raises:
         VideoError: the video cannot be read.
-        AnnotationError: a frame is labelled that the video does not have, or images that are named by numbers leave
-            one out or have one twice.
+        AnnotationError: a frame is labelled that the video does not have, the labels are of another size, or images
+            that are named by numbers leave one out or have one twice.
     """
     frames = open_frames(path)
     if labels is None:
         labels = _called_as_images(path.stem, frames)
     else:
+        _check_size(labels, frames, path)
         labels = _on_frames(labels, _numbers(frames, labels.version), path)
     fps = frames.fps if isinstance(frames, VideoFrames) and frames.fps > 0 else FPS
     return Clip(labels, frames, fps)
@@ -75,6 +77,15 @@ def _numbers(frames: Frames, version: str) -> range:
         if number != expected:
             raise AnnotationError(f"{name}: is frame {number}, should be frame {expected}: one image for every number")
     return numbers
+
+
+def _check_size(labels: Labels, frames: Frames, path: Path) -> None:
+    height, width = frames[0].shape[:2]
+    stated = labels.width or width, labels.height or height
+    if max(abs(stated[0] - width), abs(stated[1] - height)) > ROUNDED:
+        raise AnnotationError(
+            f"clip {labels.clip}: the labels are of {stated[0]} x {stated[1]} pixels, but {path} has {width} x {height}"
+        )
 
 
 def _on_frames(labels: Labels, numbers: range, path: Path) -> Labels:

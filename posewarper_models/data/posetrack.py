@@ -35,13 +35,20 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+def _zero_as_none(value: Any) -> Any:
+    return None if value == 0 else value
+
+
+_Length = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_zero_as_none)]  # pixels
+
+
 class _Image(_Record):
     id: int
     file_name: str
     is_labeled: bool | None = None
     nframes: Annotated[int, Field(gt=0)] | None = None
-    width: Annotated[int, Field(gt=0)] | None = None
-    height: Annotated[int, Field(gt=0)] | None = None
+    width: _Length = None
+    height: _Length = None
     ignore_regions_x: list[list[FiniteFloat]] = []
     ignore_regions_y: list[list[FiniteFloat]] = []
 

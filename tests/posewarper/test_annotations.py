@@ -103,6 +103,11 @@ def test_frames_that_a_sparse_file_leaves_out_are_filled_in(broken: Callable[[Ed
     assert len({frame.image_id for frame in labels.frames}) == 8
 
 
+def test_a_size_of_nothing_is_unknown(broken: Callable[[Edit], Path]) -> None:
+    (labels,) = read_posetrack(broken(lambda data: [image.update(width=0, height=0) for image in data["images"]]))
+    assert (labels.width, labels.height) == (None, None)
+
+
 def test_joints_may_come_in_another_order_and_without_ears(broken: Callable[[Edit], Path]) -> None:
     names = [name for name in reversed(JOINTS) if not name.endswith("ear")]
 

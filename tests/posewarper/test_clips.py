@@ -130,3 +130,15 @@ def test_images_that_labels_cannot_belong_to_are_named(
 ) -> None:
     with pytest.raises(AnnotationError, match=message):
         open_video(folder(names), labels(0))
+
+
+def test_labels_of_another_size_are_refused(video: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"clip walk: the labels are of 96 x 64 pixels, .*video\.avi has 48 x 32"):
+        open_video(video, labels(0, size=(2 * WIDTH, 2 * HEIGHT)))
+
+
+@pytest.mark.parametrize("size", [(WIDTH, HEIGHT), (WIDTH + 1, HEIGHT - 1), (None, None), (WIDTH, None)])
+def test_sizes_may_be_unknown_and_rounded_to_what_a_video_can_have(
+    video: Path, size: tuple[int | None, int | None]
+) -> None:
+    assert labelled_places(open_video(video, labels(0, 3, size=size))) == [0, 3]
