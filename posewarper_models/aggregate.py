@@ -37,7 +37,8 @@ def aggregate(
     Args:
         model: in evaluation mode.
         frames: of the video.
-        boxes: of every frame's people; their joints are not looked at. Frames without people are left out.
+        boxes: of every frame's people; their joints are not looked at. A labelled frame without people stays so;
+            unlabelled ones are left out.
         weights: by how many frames later the supporting frame is; frames past an end of the video are replaced by
             the last one. Empty for the frame's own heatmap without any warp.
         decoding: how joints are read from the heatmaps.
@@ -50,7 +51,7 @@ def aggregate(
         VideoError: a frame cannot be read.
     """
     for index, labels in enumerate(boxes.frames):
-        if labels.people and index not in done:
+        if (labels.people or labels.labelled) and index not in done:
             yield index, [_found(model, frames, index, person, weights, decoding) for person in labels.people]
 
 

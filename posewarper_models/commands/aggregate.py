@@ -84,6 +84,7 @@ def aggregate(
             clip = _with_boxes(clip, find, outputs.boxes(clip), console)
         path = outputs.labels(clip)
         peopled = [index for index, frame in enumerate(clip.labels.frames) if frame.people]
+        looked_at = {*peopled, *clip.labels.labelled}
         if path.exists():
             (result,) = read_posetrack(path)
         else:
@@ -99,7 +100,7 @@ def aggregate(
                     done=done,
                 ),
             )
-            shown = with_progress(console, clip, len(peopled), found)
+            shown = with_progress(console, clip, len(looked_at), found)
             result = finish(with_joints(clip.labels, shown, f"PoseWarper, {weights.value} weights,"), path, console)
         if peopled:
             middle = peopled[len(peopled) // 2]

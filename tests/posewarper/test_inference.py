@@ -14,6 +14,7 @@ from posewarper_models.aggregate import WEIGHTS, aggregate, with_joints
 from posewarper_models.data.annotations import AnnotationError, Clip, FrameLabels, Labels
 from posewarper_models.data.crops import crop_around
 from posewarper_models.data.synthetic import SceneSettings, synthesise
+from posewarper_models.evaluate import evaluate
 from posewarper_models.inference import SUBPIXEL_DECODING
 from posewarper_models.propagate import assignments, propagate
 
@@ -144,3 +145,13 @@ def test_aggregated_labels_have_only_what_was_found(clip: Clip, still: PoseWarpe
     assert found.labelled == (1, 4)
     assert [person.track_id for person in found.frames[1].people] == [0, 1]
     assert found.source.startswith("PoseWarper in boxes of")
+
+
+def test_a_frame_that_was_looked_at_and_is_empty_counts_as_labelled(clip: Clip, still: PoseWarper) -> None:
+    truth = sparse(clip, 1, 2, 4).labels
+    frames = list(truth.frames)
+    frames[2] = replace(frames[2], people=())  # where the detector found nobody
+    boxes = replace(truth, frames=tuple(frames))
+    found = with_joints(boxes, aggregate(still, clip.frames, boxes, weights=WEIGHTS["single"]), "PoseWarper")
+    assert found.labelled == (1, 2, 4)
+    assert np.nanmax(evaluate([truth], [found]).recall) < 100, "joints there are missed"
