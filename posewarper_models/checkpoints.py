@@ -30,32 +30,25 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """What was found in a checkpoint, and what did not fit."""
+    """What was found in a checkpoint, and what was left over."""
 
     path: Path
     kind: str  # "posewarper", "training", "authors" or "mmpose"
     warping: bool  # whether it holds a warping part (stage 2); if not, that starts as the identity
     loaded: int  # tensors of the model that were filled
-    missing: tuple[str, ...]  # keys that the file lacks, under the name they would have there
     unexpected: tuple[str, ...]  # keys of the file that the model has no place for
-    mismatched: tuple[str, ...]  # keys of the file with another shape than the model's
 
     @property
     def complete(self) -> bool:
-        """Whether everything fitted."""
-        return not (self.missing or self.unexpected or self.mismatched)
+        """Whether everything was taken."""
+        return not self.unexpected
 
     def __str__(self) -> str:
         stage = "backbone and warping part" if self.warping else "backbone; the warping part starts as the identity"
         lines = [f"{self.path}: checkpoint of kind {self.kind}, {self.loaded} tensors: {stage}"]
-        for title, keys in (
-            ("missing", self.missing),
-            ("unexpected", self.unexpected),
-            ("of another shape", self.mismatched),
-        ):
-            if keys:
-                lines.append(f"  {title} ({len(keys)}):")
-                lines += [f"    {key}" for key in keys]
+        if self.unexpected:
+            lines.append(f"  unexpected ({len(self.unexpected)}):")
+            lines += [f"    {key}" for key in self.unexpected]
         return "\n".join(lines)
 
 
@@ -128,7 +121,7 @@ LAYOUTS: dict[Foreign, Layout] = {
 def load_checkpoint(
     path: str | Path, *, backbone: nn.Module | None = None, dilations: tuple[int, ...] | None = None
 ) -> tuple[PoseWarper, CheckpointReport]:
-    """A model with the weights of a checkpoint, in evaluation mode on the CPU, and a report on what fitted.
+    """A model with the weights of a checkpoint, in evaluation mode on the CPU, and a report on what was taken.
 
     Args:
         path: a file of ours (written by :func:`save_checkpoint` or by training), of the authors' code (stage 1 or
@@ -137,10 +130,12 @@ def load_checkpoint(
         dilations: of somebody else's file, where they are not the paper's (3, 6, 12, 18, 24).
 
     Returns:
-        The model, and a report which says what keys were taken, missing or left over.
+        The model, and a report which says what was taken, what keys were left over, and whether there was a warping
+        part, which stage 1 has not: it starts as the identity.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or of no kind that is known here.
+        CheckpointError: the file is missing, truncated, of no kind that is known here, or lacks tensors of the model,
+            which would be left at random.
     """
     path = Path(path)
     content = _read(path)
@@ -260,7 +255,7 @@ def _count(state: State, name: str, first: int) -> int:
 
 
 def _fill(model: PoseWarper, path: Path, kind: str, state: State) -> CheckpointReport:
-    """Copies what fits; the rest keeps its initial value and is named."""
+    """Copies every tensor of the model, but for those of a warping part that is not there at all."""
     layout = next((layout for layout in LAYOUTS.values() if layout.kind == kind), None)
     head = layout.head(state) if layout else ""
     num_dilations = len(model.architecture["dilations"])
@@ -287,4 +282,17 @@ def _fill(model: PoseWarper, path: Path, kind: str, state: State) -> CheckpointR
             parameter.copy_(value)
         filled += 1
     unexpected = tuple(key for key in state if key not in used)
-    return CheckpointReport(path, kind, warping, filled, tuple(missing), unexpected, tuple(mismatched))
+    _check_whole(path, missing, mismatched)
+    return CheckpointReport(path, kind, warping, filled, unexpected)
+
+
+def _check_whole(path: Path, missing: list[str], mismatched: list[str]) -> None:
+    lacks = [
+        f"{title}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
+        for title, keys in (("of another shape", mismatched), ("missing", missing))
+        if keys
+    ]
+    if lacks:
+        raise CheckpointError(
+            f"{path}: {len(missing) + len(mismatched)} tensors of the model are not in it; {'; '.join(lacks)}"
+        )

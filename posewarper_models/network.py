@@ -36,6 +36,11 @@ class WarpingPart(WarpHead):
             *(BasicBlock(channels, channels) for _ in range(num_blocks - 1)),
         )
 
+    @property
+    def trained(self) -> bool:
+        """Whether it has learnt to warp: the offset convolutions start at zero, where nothing moves."""
+        return any(bool(parameter.any()) for parameter in self.offset_convs.parameters())
+
     def offsets(self, difference: Tensor) -> list[Tensor]:
         """D offset tensors [N, 2*9*J, H, W], (dy, dx) in heatmap pixels, of a difference [N, J, H, W]."""
         return super().offsets(self.offset_feats(difference))

@@ -21,6 +21,7 @@ from posewarper_models.commands.inference import (
     OverlayOption,
     PanelOption,
     VideoOption,
+    check_warps,
     finish,
     load,
     opened,
@@ -69,6 +70,8 @@ def aggregate(
     console = Console()
     clips = _clips(boxes, data, video, detector, console)
     network, fingerprint = load(model, device)
+    if WEIGHTS[weights.value]:
+        check_warps(network, model)
     find = None if detector is None else Detector(detector)
     outputs = Outputs(out, overlay, panel)
     recipe = {

@@ -14,7 +14,7 @@ def convert(
     target: Annotated[Path, typer.Argument(help="File to write; must not exist.")],
     half: Annotated[bool, typer.Option("--half", help="Keep float16, which takes half the space.")] = False,
 ) -> None:
-    """Write a checkpoint in our format, and say what fitted and what did not."""
+    """Write a checkpoint in our format, and say what was taken and what was left over."""
     import torch
 
     from posewarper_models.checkpoints import load_checkpoint, save_checkpoint

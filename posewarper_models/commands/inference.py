@@ -88,6 +88,17 @@ def load(model: Path | None, device: str) -> tuple[Any, str]:
     return network, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
+def check_warps(network: Any, model: Path | None) -> None:
+    """Raises :class:`CheckpointError` where the warp is the identity still: labels would be copied, not carried."""
+    from posewarper_models.checkpoints import CheckpointError
+
+    if not network.warping.trained:
+        raise CheckpointError(
+            f"{model}: its warping part is not trained, it moves nothing; train stage 2 from it (`posewarper train`), "
+            "or `aggregate --weights single`, which does not warp"
+        )
+
+
 @dataclass(frozen=True)
 class Outputs:
     """The folder of one inference, and what is written for every clip besides labels."""

@@ -19,6 +19,7 @@ from posewarper_models.commands.inference import (
     OverlayOption,
     PanelOption,
     VideoOption,
+    check_warps,
     finish,
     load,
     opened,
@@ -54,6 +55,7 @@ def propagate(
         clips = [_sparser(clip, every) for clip in clips]
     plans = [assignments(clip.labels, reach) for clip in clips]
     network, fingerprint = load(model, device)
+    check_warps(network, model)
     outputs = Outputs(out, overlay, panel)
     recipe = {"command": "propagate", "model": fingerprint, "reach": reach, "every": every, "decoding": decoding.value}
     outputs.prepare(recipe, clips)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from command_line import posewarper
 
-from posewarper_models import build_posewarper, save_checkpoint
+from posewarper_models import PoseWarper, build_posewarper, save_checkpoint
 from posewarper_models.data.posetrack import read_posetrack, write_posetrack
 from posewarper_models.data.synthetic import SceneSettings
 from posewarper_models.data.synthetic.writing import write_clips
@@ -22,6 +22,7 @@ from posewarper_models.video import open_frames
 
 FRAMES = 5
 CLIP = "000000_synth"
+SINGLE = "--weights=single"
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +38,29 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_model() -> PoseWarper:
     torch.manual_seed(0)
     settings = {"width": 8, "channels": [8, 8, 8, 8]}
-    small = build_posewarper(
+    return build_posewarper(
         "resnet10t", num_blocks=1, channels=8, dilations=(1, 2), backbone_settings=settings, image_size=(64, 64)
     )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    small = small_model()
+    for conv in small.warping.offset_convs:
+        torch.nn.init.normal_(conv.weight)
     path = tmp_path_factory.mktemp("model") / "model.pt"
     save_checkpoint(small, path)
     return path
+
+
+@pytest.fixture
+def first_stage(tmp_path: Path) -> Path:
+    """A network that has not learnt to warp."""
+    save_checkpoint(small_model(), tmp_path / "stage1.pt")
+    return tmp_path / "stage1.pt"
 
 
 @pytest.fixture
@@ -202,6 +216,26 @@ def test_results_of_other_settings_are_not_mixed(
     assert run(*arguments, "--reach=1") == 0
     assert run(*arguments, "--reach=2") == 2
     assert "reach = 1, not 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["propagate", "LABELS"], 2), (["aggregate", "--boxes=LABELS"], 2), (["aggregate", "--boxes=LABELS", SINGLE], 0)],
+    ids=["propagate", "aggregate", "aggregate without warp"],
+)
+def test_a_network_that_has_not_learnt_to_warp_is_not_asked_to(
+    run: Callable[..., int],
+    labels: Path,
+    first_stage: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    named = [argument.replace("LABELS", str(labels)) for argument in arguments]
+    assert run(*named, tmp_path / "out", f"--model={first_stage}", "--overlay=none") == code
+    assert (tmp_path / "out").exists() == (code == 0)
+    assert code == 0 or "stage1.pt: its warping part is not trained" in capsys.readouterr().err
 
 
 def test_labels_that_every_leaves_out_are_named(
