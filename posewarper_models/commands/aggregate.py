@@ -23,13 +23,15 @@ from posewarper_models.commands.inference import (
     VideoOption,
     check_warps,
     finish,
+    frames_of,
     load,
     opened,
     pair_panel,
     with_progress,
 )
-from posewarper_models.data.annotations import Box, Clip
+from posewarper_models.data.annotations import Box, Clip, digest
 from posewarper_models.data.clips import open_video
+from posewarper_models.recipes import fingerprint, frames_at
 from posewarper_models.video import Image
 
 
@@ -69,16 +71,18 @@ def aggregate(
 
     console = Console()
     clips = _clips(boxes, data, video, detector, console)
-    network, fingerprint = load(model, device)
+    network, checkpoint = load(model, device)
     if WEIGHTS[weights.value]:
         check_warps(network, model)
     find = None if detector is None else Detector(detector)
     outputs = Outputs(out, overlay, panel)
     recipe = {
         "command": "aggregate",
-        "model": fingerprint,
+        "frames": frames_at(frames_of(data, video)),
+        "boxes": digest(clip.labels for clip in clips),
+        "detector": None if detector is None else fingerprint(detector),
+        "model": checkpoint,
         "weights": weights.value,
-        "boxes": "detector" if boxes is None else "given",
         "decoding": decoding.value,
     }
     outputs.prepare(recipe, clips)

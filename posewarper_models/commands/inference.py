@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -17,7 +16,7 @@ from posewarper_models.commands.data import read_clips
 from posewarper_models.data.annotations import AnnotationError, Clip, Labels, Person
 from posewarper_models.data.clips import FPS, open_video
 from posewarper_models.data.posetrack import read_posetrack, write_posetrack
-from posewarper_models.recipes import OutputFolderError, check_folder, keep_recipe
+from posewarper_models.recipes import OutputFolderError, check_folder, fingerprint, keep_recipe
 
 RECIPE = "settings.json"
 SHOWN = 360  # pixels: overlays of smaller frames are enlarged to about this height
@@ -51,14 +50,26 @@ PanelOption = Annotated[bool, typer.Option(help="Picture of what the warping par
 DeviceOption = Annotated[str, typer.Option(help="PyTorch's: cpu, cuda, cuda:1, ...")]
 
 
+def frames_of(data: Path | None, video: Path | None) -> Path:
+    """The folder or the video that the frames come from.
+
+    Raises:
+        ValueError: not exactly one of them is named.
+    """
+    if data is not None and video is None:
+        return data
+    if video is not None and data is None:
+        return video
+    raise ValueError("--data, --video: name one of them, where the frames are")
+
+
 def opened(labels: Path, data: Path | None, video: Path | None, console: Console) -> list[Clip]:
     """Clips of labels, with their frames from a data set's folder or from one video.
 
     Raises:
         ValueError: not exactly one of ``data`` and ``video`` is named, or labels and frames do not belong together.
     """
-    if (data is None) == (video is None):
-        raise ValueError("--data, --video: name one of them, where the frames are")
+    frames_of(data, video)
     if data is not None:
         return read_clips(data, labels, console)
     assert video is not None
@@ -85,7 +96,7 @@ def load(model: Path | None, device: str) -> tuple[Any, str]:
         network = network.to(torch.device(device))
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device: {device}: {str(error).splitlines()[0]}") from error
-    return network, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return network, fingerprint(path)
 
 
 def check_warps(network: Any, model: Path | None) -> None:

@@ -21,12 +21,14 @@ from posewarper_models.commands.inference import (
     VideoOption,
     check_warps,
     finish,
+    frames_of,
     load,
     opened,
     pair_panel,
     with_progress,
 )
-from posewarper_models.data.annotations import AnnotationError, Clip
+from posewarper_models.data.annotations import AnnotationError, Clip, digest
+from posewarper_models.recipes import frames_at
 
 
 def propagate(
@@ -54,10 +56,18 @@ def propagate(
     if every is not None:
         clips = [_sparser(clip, every) for clip in clips]
     plans = [assignments(clip.labels, reach) for clip in clips]
-    network, fingerprint = load(model, device)
+    network, checkpoint = load(model, device)
     check_warps(network, model)
     outputs = Outputs(out, overlay, panel)
-    recipe = {"command": "propagate", "model": fingerprint, "reach": reach, "every": every, "decoding": decoding.value}
+    recipe = {
+        "command": "propagate",
+        "frames": frames_at(frames_of(data, video)),
+        "labels": digest(clip.labels for clip in clips),
+        "model": checkpoint,
+        "reach": reach,
+        "every": every,
+        "decoding": decoding.value,
+    }
     outputs.prepare(recipe, clips)
     propagator = by_warping(network, DECODINGS[decoding.value])
     for clip, plan in zip(clips, plans, strict=True):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -216,6 +218,84 @@ def test_results_of_other_settings_are_not_mixed(
     assert run(*arguments, "--reach=1") == 0
     assert run(*arguments, "--reach=2") == 2
     assert "reach = 1, not 2" in capsys.readouterr().err
+
+
+def moved(labels: Path) -> Path:
+    content = json.loads(labels.read_text())
+    for annotation in content["annotations"]:
+        annotation["bbox"][0] += 1
+    labels.write_text(json.dumps(content))
+    return labels
+
+
+@pytest.mark.parametrize("command", ["propagate", "aggregate"])
+def test_results_of_other_people_are_not_mixed(
+    run: Callable[..., int], labels: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, options = tmp_path / "out", ["--overlay=none", "--no-panel"]
+    arguments = {"propagate": [labels, out, *options], "aggregate": [out, f"--boxes={labels}", *options]}[command]
+    assert run(command, *arguments) == 0
+    before = contents(out)
+    moved(labels)
+    assert run(command, *arguments) == 2
+    name = {"propagate": "labels", "aggregate": "boxes"}[command]
+    assert f"settings.json: what is there was made with {name} = " in capsys.readouterr().err
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize("other", ["copied", "changed"])
+def test_results_of_another_video_are_not_mixed(
+    run: Callable[..., int], labels: Path, data: Path, tmp_path: Path, other: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "clip.avi"
+    shutil.copy2(data.parent / "clip.avi", video)
+    arguments = ["propagate", labels, tmp_path / "out", "--overlay=none", "--no-panel"]
+    assert run(*arguments, f"--video={video}") == 0
+    assert run(*arguments, "--video=clip.avi") == 0, "the same by another name"
+    if other == "changed":
+        os.utime(video, (0, 0))
+    else:
+        video = shutil.copy2(video, tmp_path / "other.avi")
+    assert run(*arguments, f"--video={video}") == 2
+    assert "made with frames = " in capsys.readouterr().err
+
+
+def test_results_of_another_data_set_are_not_mixed(
+    run: Callable[..., int], labels: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["propagate", labels, tmp_path / "out", "--overlay=none", "--no-panel"]
+    assert run(*arguments) == 0
+    assert run(*arguments, f"--video={data / 'images' / 'train' / CLIP}") == 2
+    assert f"made with frames = {data}, not {data / 'images' / 'train' / CLIP}" in capsys.readouterr().err
+
+
+def test_results_of_other_detector_weights_are_not_mixed(
+    run: Callable[..., int],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("posewarper_models.detect.Detector", lambda weights: lambda image: [])
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"one")
+    arguments = ["aggregate", tmp_path / "out", f"--detector={weights}", f"--video={data.parent / 'clip.avi'}"]
+    assert run(*arguments) == 0
+    weights.write_bytes(b"two")
+    assert run(*arguments) == 2
+    assert "made with detector = " in capsys.readouterr().err
+
+
+def test_a_folder_that_does_not_say_what_it_was_made_of_is_refused(
+    run: Callable[..., int], labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["propagate", labels, tmp_path / "out", "--overlay=none", "--no-panel"]
+    assert run(*arguments) == 0
+    kept = tmp_path / "out" / "settings.json"
+    recipe = json.loads(kept.read_text())
+    kept.write_text(json.dumps({key: recipe[key] for key in recipe if key not in ("labels", "frames")}))
+    assert run(*arguments) == 2
+    assert "settings.json: does not say with which frames it was made" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
