@@ -87,12 +87,16 @@ def warp_backward_by_formula(grad_output: Tensor, *args: Any) -> Gradients:
     *arguments, input_wanted, offsets_wanted, masks_wanted, weight_wanted = args
     input, offsets, masks, weight, stride, padding, dilation, _ = arguments
     rules.check(rules.Problem(input, offsets, masks, weight, None, stride, padding, dilation, grad_output=grad_output))
-    grads = reference.warp_gradients(grad_output, *arguments)
+
+    def as_promised(grad: Tensor, wanted: bool) -> Tensor:  # by the fake kernel: autograd's strides may be others
+        return grad.contiguous() if wanted else gradient_like(grad, wanted)
+
+    grad_input, grad_offsets, grad_masks, grad_weight = reference.warp_gradients(grad_output, *arguments)
     return (
-        grads[0] if input_wanted else input.new_empty(0),
-        [grad if offsets_wanted else grad.new_empty(0) for grad in grads[1]],
-        [grad if masks_wanted else grad.new_empty(0) for grad in grads[2]],
-        grads[3] if weight_wanted else weight.new_empty(0),
+        as_promised(grad_input, input_wanted),
+        [as_promised(grad, offsets_wanted) for grad in grad_offsets],
+        [as_promised(grad, masks_wanted) for grad in grad_masks],
+        as_promised(grad_weight, weight_wanted),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from problems import BY_NAME, Case, Problem, assert_near, forward_and_gradients,
 from torch import Tensor, nn
 
 import deformwarp
+from deformwarp import ops
 
 CASES = (BY_NAME["masks_bias_groups"], BY_NAME["shared"])
 cases = pytest.mark.parametrize("case", CASES, ids=str)
@@ -53,14 +54,18 @@ def test_opcheck_warp_backward(case: Case) -> None:
     torch.library.opcheck(torch.ops.deformwarp.warp_backward, (*arguments, *_geometry(case), *[True] * 4))
 
 
+BACKWARDS = {"kernels": torch.ops.deformwarp.warp_backward, "fallback": ops.warp_backward_by_formula}
+
+
+@pytest.mark.parametrize("backward", BACKWARDS.values(), ids=BACKWARDS.keys())
 @pytest.mark.parametrize("unwanted", range(4), ids=["input", "offsets", "masks", "weight"])
-def test_fake_backward_has_the_shapes_of_the_real_one(unwanted: int) -> None:
-    case = CASES[0]
+def test_fake_backward_has_the_shapes_and_strides_of_the_real_one(unwanted: int, backward: Callable[..., Any]) -> None:
+    case = BY_NAME["many_taps"]
     problem = problem_of(case, torch.float32)
     arguments = (problem.grad_output, problem.input, problem.offsets, problem.masks, problem.weight, *_geometry(case))
     wanted = [number != unwanted for number in range(4)]
     on_meta = torch.utils._pytree.tree_map_only(Tensor, lambda tensor: tensor.to("meta"), arguments)
-    real = torch.ops.deformwarp.warp_backward(*arguments, *wanted)
+    real = backward(*arguments, *wanted)
     fake = torch.ops.deformwarp.warp_backward(*on_meta, *wanted)
     flat = [torch.utils._pytree.tree_leaves(result) for result in (real, fake)]
     assert [tensor.shape for tensor in flat[0]] == [tensor.shape for tensor in flat[1]]

@@ -119,11 +119,13 @@ def _pack_weight(problem: rules.Problem) -> Tensor:
 
 
 def _unpack_weight(packed: Tensor, problem: rules.Problem) -> Tensor:
-    """The inverse, in the weight's own type."""
-    branches, out_channels, group_channels, kernel_h, kernel_w = problem.weight.shape
+    """The inverse, in the weight's own type, dense as the fake kernel promises."""
+    branches, out_channels, group_channels = problem.weight.shape[:3]
     groups = problem.groups
     cut = packed.view(groups, group_channels, branches, problem.taps, out_channels // groups).permute(2, 0, 4, 1, 3)
-    return cut.reshape(problem.weight.shape).to(problem.weight.dtype)
+    unpacked = gradient_like(problem.weight, wanted=True)
+    unpacked.view(cut.shape).copy_(cut)
+    return unpacked
 
 
 def warp(
@@ -247,7 +249,7 @@ def warp_backward(
     grad_offsets = [gradient_like(offset, offsets_wanted) for offset in offsets]
     grad_masks = [gradient_like(mask, masks_wanted) for mask in masks]
     if grad_output.numel() == 0:
-        grad_weight = torch.zeros_like(weight) if weight_wanted else weight.new_empty(0)
+        grad_weight = gradient_like(weight, weight_wanted).zero_()
         return gradient_like(input, input_wanted), grad_offsets, grad_masks, grad_weight
     with torch.cuda.device_of(input):
         ready = Prepared.of(problem)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -237,12 +238,32 @@ def test_a_second_derivative_is_the_reference_formulas() -> None:
     torch.testing.assert_close(second, expected, rtol=1e-4, atol=1e-4)
 
 
+def _geometry(case: Case) -> list[Any]:
+    flat = [[number for pair in pairs for number in pair] for pairs in (case.paddings, case.dilations)]
+    return [list(case.stride), *flat, case.scale]
+
+
 def test_the_operator_passes_opcheck() -> None:
     problem = problem_of(PLANAR[5], torch.float32).map(lambda tensor: tensor.detach().requires_grad_())
-    case = problem.case
-    geometry = (case.stride, [n for pair in case.paddings for n in pair], [n for pair in case.dilations for n in pair])
-    arguments = (problem.input, problem.offsets, [], problem.weight, None, *map(list, geometry), case.scale)
+    arguments = (problem.input, problem.offsets, [], problem.weight, None, *_geometry(problem.case))
     torch.library.opcheck(torch.ops.deformwarp.warp_triton, arguments)
+
+
+@both
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+@pytest.mark.parametrize("batch", [1, 0], ids=["one", "empty"])
+def test_gradients_have_the_strides_that_compilers_are_told(case: Case, dtype: torch.dtype, batch: int) -> None:
+    problem = problem_of(replace(case, batch=batch), dtype)
+    problem.weight = problem.weight.transpose(1, 2).contiguous().transpose(1, 2)
+    arguments = (problem.grad_output, problem.input, problem.offsets, problem.masks or [], problem.weight)
+    backward = torch.ops.deformwarp.warp_triton_backward
+    results = []
+    for device in ("cpu", "meta"):
+        moved = torch.utils._pytree.tree_map(lambda tensor, device=device: tensor.detach().to(device), arguments)
+        leaves = torch.utils._pytree.tree_leaves(backward(*moved, *_geometry(case), *[True] * 4))
+        results.append([(leaf.shape, leaf.stride()) for leaf in leaves])
+    real, told = results
+    assert real == told
 
 
 def test_a_call_compiles_into_one_graph() -> None:
