@@ -361,11 +361,16 @@ def _fake_warp_unmasked(input: Tensor, offsets: list[Tensor], *rest: Any) -> Ten
     return _fake_warp(input, offsets, [], *rest)
 
 
+def _operands(problem: rules.Problem) -> list[Tensor]:
+    bias = [] if problem.bias is None else [problem.bias]
+    return [problem.input, problem.weight, *bias, *problem.offsets, *problem.masks]
+
+
 def _refuse_tangents(problem: rules.Problem) -> None:
     # PyTorch would drop them without a word: registered gradients know nothing of forward mode.
     if forward_ad._current_level < 0:
         return
-    for tensor in (problem.input, problem.weight, *problem.offsets, *problem.masks):
+    for tensor in _operands(problem):
         if forward_ad.unpack_dual(tensor).tangent is not None:
             raise NotImplementedError(
                 "forward-mode AD (jvp) is not supported by deformwarp's kernels: "
@@ -374,8 +379,7 @@ def _refuse_tangents(problem: rules.Problem) -> None:
 
 
 def _wants_gradients(problem: rules.Problem) -> bool:
-    tensors = (problem.input, problem.weight, problem.bias, *problem.offsets, *problem.masks)
-    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in _operands(problem))
 
 
 def warp(problem: rules.Problem, scale: float, operators: Operators = BY_DEVICE) -> Tensor:

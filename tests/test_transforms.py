@@ -139,14 +139,15 @@ def test_forward_mode_raises_clearly() -> None:
         _jvp(problem_of(CASES[2]))
 
 
+@pytest.mark.parametrize("name", ["input", "weight", "bias", "offsets", "masks"])
 @pytest.mark.usefixtures("kernels")
-def test_dual_tensors_raise_clearly() -> None:
-    problem = problem_of(CASES[2])
-    forward = torch.autograd.forward_ad
+def test_dual_tensors_raise_clearly(name: str) -> None:
+    problem = problem_of(CASES[0])
+    tensors, forward = _tensors(problem), torch.autograd.forward_ad
     with forward.dual_level():
-        dual = forward.make_dual(problem.input, torch.ones_like(problem.input))
+        duals = torch.utils._pytree.tree_map(lambda one: forward.make_dual(one, torch.ones_like(one)), tensors[name])
         with pytest.raises((RuntimeError, NotImplementedError), match=r"(?i)jvp|forward.mode"):
-            _warp(problem, _tensors(problem) | {"input": dual})
+            _warp(problem, tensors | {name: duals})
 
 
 def test_forward_mode_works_by_the_reference() -> None:
