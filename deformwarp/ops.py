@@ -210,17 +210,25 @@ def _warp_backward_autograd(ctx: Any, *grads: Any) -> tuple[Any, ...]:
     return *_double_vjp(ctx, grads), *([None] * 8)
 
 
-def _one_by_one(op: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
-    """A vmap rule: every slice is a batch of its own, which the kernels spread over all threads."""
+def _slice_by_slice(op: Callable[..., Any], size: int, in_dims: Sequence[Any], args: Sequence[Any]) -> Any:
+    """Results stacked along their first dimension: every slice is a batch of its own, which the kernels spread over
+    all threads."""
 
+    def pick(value: Any, dim: Any, number: int) -> Any:
+        if isinstance(dim, (list, tuple)):
+            return [pick(one, its_dim, number) for one, its_dim in zip(value, dim, strict=True)]
+        if dim is None:
+            return value
+        # Where there are no slices, the results of one of zeros have the shapes that are asked for.
+        return value.select(dim, number) if size > 0 else value.sum(dim)
+
+    slices = [op(*(pick(a, d, n) for a, d in zip(args, in_dims, strict=True))) for n in range(max(size, 1))]
+    return torch.utils._pytree.tree_map(lambda *parts: torch.stack(parts)[:size], *slices)
+
+
+def _vmap_rule(op: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
     def rule(info: Any, in_dims: Sequence[Any], *args: Any) -> tuple[Any, Any]:
-        def pick(value: Any, dim: Any, number: int) -> Any:
-            if isinstance(dim, (list, tuple)):
-                return [pick(one, its_dim, number) for one, its_dim in zip(value, dim, strict=True)]
-            return value if dim is None else value.select(dim, number)
-
-        slices = [op(*(pick(a, d, n) for a, d in zip(args, in_dims, strict=True))) for n in range(info.batch_size)]
-        stacked = torch.utils._pytree.tree_map(lambda *parts: torch.stack(parts), *slices)
+        stacked = _slice_by_slice(op, info.batch_size, in_dims, args)
         return stacked, torch.utils._pytree.tree_map(lambda _: 0, stacked)
 
     return rule
@@ -234,8 +242,8 @@ def complete(name: str) -> Operators:
     torch.library.register_fake(backward, _fake_warp_backward)
     torch.library.register_autograd(forward, _warp_autograd(operators.warp_backward), setup_context=_save_warp)
     torch.library.register_autograd(backward, _warp_backward_autograd, setup_context=_save_warp_backward)
-    torch.library.register_vmap(forward, _one_by_one(operators.warp))
-    torch.library.register_vmap(backward, _one_by_one(operators.warp_backward))
+    torch.library.register_vmap(forward, _vmap_rule(operators.warp))
+    torch.library.register_vmap(backward, _vmap_rule(operators.warp_backward))
     return operators
 
 

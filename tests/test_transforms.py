@@ -86,6 +86,22 @@ def test_vmap_over_every_argument(case: Case) -> None:
     assert_near({"output": outputs}, {"output": expected})
 
 
+@pytest.mark.parametrize("name", ["input", "offsets", "weight"])
+@pytest.mark.usefixtures("backend")
+def test_vmap_over_no_slices(name: str) -> None:
+    problem = problem_of(CASES[0])
+    none = torch.utils._pytree.tree_map(lambda one: one.new_empty(0, *one.shape), _tensors(problem)[name])
+
+    def warp(one: Any) -> Tensor:
+        return _warp(problem, _tensors(problem) | {name: one})
+
+    expected = (0, *problem.grad_output.shape)
+    assert torch.func.vmap(warp)(none).shape == expected
+    grads = torch.func.vmap(torch.func.grad(lambda one: warp(one).sum()))(none)
+    shapes = torch.utils._pytree.tree_map(lambda tensor: tensor.shape, (grads, none))
+    assert shapes[0] == shapes[1]
+
+
 @pytest.mark.parametrize("name", ["input", "weight"])
 @pytest.mark.usefixtures("backend")
 def test_vmap_over_one_argument(name: str) -> None:
