@@ -256,6 +256,21 @@ def _below_autograd(op: Callable[..., Any], *args: Any) -> Any:
         return op(*args)
 
 
+def _backward_below_autograd(op: Callable[..., Gradients], grad_output: Tensor, *args: Any) -> Gradients:
+    """... and under the older vmap of ``torch.autograd.grad(is_grads_batched=True)``, which takes no rules: there
+    grad_output alone is a batch."""
+    if not torch._C._functorch.is_legacy_batchedtensor(grad_output):
+        gradients: Gradients = _below_autograd(op, grad_output, *args)
+        return gradients
+    level = torch._C._vmapmode_increment_nesting() - 1
+    torch._C._vmapmode_decrement_nesting()
+    grads = torch._remove_batch_dim(grad_output, level, 0, 0)  # a batch that is there has its own size, not this 0
+    in_dims = [0] + [None] * len(args)
+    stacked = _slice_by_slice(functools.partial(_backward_below_autograd, op), grads.shape[0], in_dims, [grads, *args])
+    batched: Gradients = torch.utils._pytree.tree_map(lambda grad: torch._add_batch_dim(grad, 0, level), stacked)
+    return batched
+
+
 class _Warp(torch.autograd.Function):
     """The same operator and formulas, for torch.func's transforms, which registered gradients do not support, and for
     eager calls, which registered gradients make wait: they flatten and restore all lists of tensors as trees."""
@@ -305,7 +320,7 @@ class _WarpBackward(torch.autograd.Function):
         branches: int,
         *sampling: Tensor,
     ) -> tuple[Tensor, ...]:
-        grad_input, grad_offsets, grad_masks, grad_weight = _below_autograd(
+        grad_input, grad_offsets, grad_masks, grad_weight = _backward_below_autograd(
             operators.warp_backward,
             grad_output,
             input,
@@ -335,10 +350,7 @@ def _differentiable_backward(operators: Operators) -> Callable[..., Gradients]:
         grad_output: Tensor, input: Tensor, offsets: list[Tensor], masks: list[Tensor], weight: Tensor, *rest: Any
     ) -> Gradients:
         if not torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
-            gradients: Gradients = _below_autograd(
-                operators.warp_backward, grad_output, input, offsets, masks, weight, *rest
-            )
-            return gradients
+            return _backward_below_autograd(operators.warp_backward, grad_output, input, offsets, masks, weight, *rest)
         branches = len(offsets)
         grad_input, grad_weight, *sampling = _WarpBackward.apply(
             grad_output, input, weight, operators, list(rest), branches, *offsets, *masks

@@ -102,6 +102,33 @@ def test_vmap_over_no_slices(name: str) -> None:
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.parametrize("create_graph", [False, True], ids=["", "create_graph"])
+@pytest.mark.usefixtures("backend")
+def test_gradients_in_batches(create_graph: bool) -> None:
+    leaves = problem_of(CASES[0]).map(lambda tensor: tensor.detach().requires_grad_())
+    targets, output = list(leaves.leaves().values()), leaves.warp()
+    many = torch.stack([leaves.grad_output.detach() * factor for factor in (1, 2, 3)])
+
+    def gradients(grad_output: Tensor, batched: bool) -> tuple[Tensor, ...]:
+        options = {"retain_graph": True, "create_graph": create_graph, "is_grads_batched": batched}
+        return torch.autograd.grad(output, targets, grad_output, **options)
+
+    together, alone = gradients(many, True), [gradients(one, False) for one in many]
+    for number, grads in enumerate(together):
+        assert_near({"grads": grads}, {"grads": torch.stack([one[number] for one in alone])})
+
+
+@pytest.mark.parametrize("vectorize", [False, True], ids=["row_by_row", "vectorized"])
+def test_jacobian(vectorize: bool) -> None:
+    problem = problem_of(CASES[2])
+
+    def warp(weight: Tensor) -> Tensor:
+        return _warp(problem, _tensors(problem) | {"weight": weight})
+
+    jacobian = torch.autograd.functional.jacobian(warp, problem.weight, vectorize=vectorize)
+    assert_near({"jacobian": jacobian}, {"jacobian": torch.func.jacrev(warp)(problem.weight)})
+
+
 @pytest.mark.parametrize("name", ["input", "weight"])
 @pytest.mark.usefixtures("backend")
 def test_vmap_over_one_argument(name: str) -> None:
