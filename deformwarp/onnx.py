@@ -34,11 +34,13 @@ def _warp(
     scale: float,
 ) -> Any:
     """``deformwarp::warp`` in ONNX's operators."""
+    import onnx
     import onnxscript
 
     op: Any = onnxscript.opset19
     branches, _, group_channels, *kernel = weight.shape
-    factors = weight if scale == 1 else op.Mul(weight, op.CastLike(op.Constant(value_float=scale), weight))
+    exact = onnx.helper.make_tensor("scale", onnx.TensorProto.DOUBLE, [], [scale])  # value_float would be float32
+    factors = weight if scale == 1 else op.Mul(weight, op.CastLike(op.Constant(value=exact), weight))
     parts = [
         op.DeformConv(
             input,

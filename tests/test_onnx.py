@@ -190,6 +190,15 @@ def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
+@pytest.mark.slow
+def test_the_scale_of_a_float64_model_is_float64(tmp_path: Path) -> None:
+    model = randomised(deformwarp.FusedDeformWarp(1, kernel_size=1, dilations=(1,), scale=1 / 5).double())
+    arguments = (torch.rand(1, 1, 4, 3).double(), [torch.randn(1, 2, 4, 3).double()])
+    export = exported(tmp_path, model, [arguments], {"DeformConv": 1})
+    with torch.no_grad():
+        torch.testing.assert_close(export.by_onnxruntime(arguments), model(*arguments), rtol=1e-14, atol=1e-14)
+
+
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deformwarp_onnx, "find_spec", lambda name: None if name == "onnxscript" else find_spec(name))
     with pytest.raises(ImportError, match=r"ONNX export needs onnxscript: pip install 'deformwarp\[onnx\]'"):
