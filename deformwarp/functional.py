@@ -11,6 +11,7 @@ from torch import Tensor
 from deformwarp import backends, rules
 
 IntOrPair = int | tuple[int, int]
+INTEGERS = (int, torch.SymInt)  # of a graph whose sizes are dynamic, too
 DILATIONS = (3, 6, 12, 18, 24)  # PoseWarper's (paper, section 3)
 
 
@@ -18,7 +19,7 @@ def _pair(name: str, value: object) -> list[int]:
     if type(value) is int:
         return [value, value]
     values: list[Any] = list(value) if isinstance(value, (tuple, list)) else [value, value]
-    if len(values) != 2 or any(isinstance(v, bool) or not isinstance(v, (int, torch.SymInt)) for v in values):
+    if len(values) != 2 or any(isinstance(v, bool) or not isinstance(v, INTEGERS) for v in values):
         raise TypeError(f"{name}: is {value!r}, but should be an int or a pair of ints")
     return values
 
@@ -58,7 +59,7 @@ def _padding(value: object, weight: Tensor, dilation: list[int]) -> list[int]:
     if isinstance(value, str):
         raise ValueError(f"padding: is {value!r}, but should be 'same', an int, a pair, or one of these per branch")
     # Two plain ints are one (h, w) pair; anything else with a length is one value per branch.
-    is_pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, int) for v in value)
+    is_pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, INTEGERS) for v in value)
     if isinstance(value, (tuple, list)) and not is_pair:
         return _pairs("padding", value)
     return _pair("padding", value) * branches

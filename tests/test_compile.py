@@ -141,6 +141,19 @@ class _Head(nn.Module):
         return self.warp(x, self.offsets(x).chunk(2, 1))
 
 
+class _PaddedBySize(nn.Module):
+    def forward(self, x: Tensor, offsets: list[Tensor], weight: Tensor) -> Tensor:
+        padding = (x.shape[2] // 6, x.shape[3] // 3)
+        return deformwarp.fused_deform_warp(x, offsets, weight, dilations=(1, 1), padding=padding)
+
+
+def test_a_pair_of_dynamic_sizes_is_a_pair() -> None:
+    model, auto = _PaddedBySize(), {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    arguments = (torch.rand(1, 1, 6, 6), [torch.randn(1, 18, 6, 8) for _ in range(2)], torch.rand(2, 1, 1, 3, 3))
+    program = torch.export.export(model, arguments, dynamic_shapes=(auto, [auto, auto], None), strict=False)
+    assert torch.equal(program.module()(*arguments), model(*arguments))
+
+
 DYNAMIC = {
     "batch": {0: torch.export.Dim("batch", min=1, max=64)},
     "batch_and_size": {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC},
