@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -15,17 +16,33 @@ INTEGERS = (int, torch.SymInt)  # of a graph whose sizes are dynamic, too
 DILATIONS = (3, 6, 12, 18, 24)  # PoseWarper's (paper, section 3)
 
 
-def _pair(name: str, value: object) -> list[int]:
+def as_pair(name: str, value: object) -> tuple[int, int]:
+    """An int stands for two; the name is that of the argument."""
     if type(value) is int:
-        return [value, value]
-    values: list[Any] = list(value) if isinstance(value, (tuple, list)) else [value, value]
+        return value, value
+    values: Sequence[Any] = value if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2 or any(isinstance(v, bool) or not isinstance(v, INTEGERS) for v in values):
         raise TypeError(f"{name}: is {value!r}, but should be an int or a pair of ints")
-    return values
+    return values[0], values[1]
 
 
 def _pairs(name: str, value: Sequence[object]) -> list[int]:
-    return [number for d, one in enumerate(value) for number in _pair(f"{name}[{d}]", one)]
+    return [number for d, one in enumerate(value) for number in as_pair(f"{name}[{d}]", one)]
+
+
+def dilation_pairs(dilations: object) -> list[int]:
+    """D times (h, w)."""
+    if not isinstance(dilations, Sequence):
+        raise TypeError(f"dilations: is {dilations!r}, but should be a sequence of D ints or pairs")
+    return _pairs("dilations", dilations)
+
+
+def as_scale(value: object) -> float:
+    """A number; a tensor would look as if it were learned, and the kernels give it no gradient."""
+    if not isinstance(value, (Real, torch.SymInt, torch.SymFloat)):
+        kind = type(value).__name__
+        raise TypeError(f"scale: is a {kind}, but should be a number; to learn one, multiply the output by a Tensor")
+    return float(value)
 
 
 def _tensor(name: str, value: object) -> Tensor:
@@ -49,7 +66,8 @@ def _per_branch(name: str, value: Tensor | Sequence[Tensor] | None, form: str) -
     return [_tensor(f"{name}[{d}]", one) for d, one in enumerate(value)]
 
 
-def _padding(value: object, weight: Tensor, dilation: list[int]) -> list[int]:
+def padding_pairs(value: object, weight: Tensor, dilation: Sequence[int]) -> Sequence[int]:
+    """D times (h, w), for the D times (h, w) of ``dilation`` and a weight [D, C_out, C/groups, Kh, Kw]."""
     branches = len(dilation) // 2
     if value == "same":
         kernel = weight.shape[3:]
@@ -62,7 +80,7 @@ def _padding(value: object, weight: Tensor, dilation: list[int]) -> list[int]:
     is_pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(v, INTEGERS) for v in value)
     if isinstance(value, (tuple, list)) and not is_pair:
         return _pairs("padding", value)
-    return _pair("padding", value) * branches
+    return as_pair("padding", value) * branches
 
 
 def _in_dtype_of_offsets(problem: rules.Problem) -> rules.Problem:
@@ -121,20 +139,18 @@ def fused_problem(
     _tensor("input", input)
     if _tensor("weight", weight).dim() != 5:
         raise ValueError(f"weight: shape is {list(weight.shape)}, but should be [D, C_out, C/groups, Kh, Kw]")
-    if not isinstance(dilations, (tuple, list)):
-        raise TypeError(f"dilations: is {dilations!r}, but should be a sequence of D ints or pairs")
-    dilation = _pairs("dilations", dilations)
+    dilation = dilation_pairs(dilations)
     problem = rules.Problem(
         input,
         _per_branch("offsets", offsets, "[N, 2*G*Kh*Kw, Ho, Wo]"),
         _per_branch("masks", masks, "[N, G*Kh*Kw, Ho, Wo]"),
         weight,
         None if bias is None else _tensor("bias", bias),
-        _pair("stride", stride),
-        _padding(padding, weight, dilation),
+        as_pair("stride", stride),
+        padding_pairs(padding, weight, dilation),
         dilation,
     )
-    return problem, float(scale)
+    return problem, as_scale(scale)
 
 
 def fused_deform_warp(
@@ -238,9 +254,9 @@ def deform_conv2d(
         [] if mask is None else [_tensor("mask", mask)],
         weight.unsqueeze(0),
         None if bias is None else _tensor("bias", bias),
-        _pair("stride", stride),
-        _pair("padding", padding),
-        _pair("dilation", dilation),
+        as_pair("stride", stride),
+        as_pair("padding", padding),
+        as_pair("dilation", dilation),
         single=True,
     )
     return _warp(problem, 1.0)

@@ -10,11 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from deformwarp.deform_convs import describe_deform_conv
-from deformwarp.functional import DILATIONS, IntOrPair, deform_conv2d, fused_deform_warp
-
-
-def _pair(value: IntOrPair) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+from deformwarp.functional import (
+    DILATIONS,
+    IntOrPair,
+    as_pair,
+    as_scale,
+    deform_conv2d,
+    dilation_pairs,
+    fused_deform_warp,
+    padding_pairs,
+)
 
 
 def _positive(name: str, value: int) -> int:
@@ -47,7 +52,9 @@ class FusedDeformWarp(nn.Module):
         scale: factor of the sum; 1 is the paper's, 1/D that of the authors' code.
 
     Raises:
-        ValueError: a count is not positive or does not divide what it should.
+        ValueError: a count, size or dilation is not positive, a count does not divide what it should, or the padding
+            does not go with the kernel.
+        TypeError: an argument is not of its type; ``scale`` is a number, not a tensor, which would get no gradient.
 
     >>> layer = FusedDeformWarp(17, scale=1 / 5)
     >>> heatmap = torch.rand(2, 17, 24, 18)
@@ -73,20 +80,24 @@ class FusedDeformWarp(nn.Module):
         super().__init__()
         self.channels = _positive("channels", channels)
         self.out_channels = _positive("out_channels", channels if out_channels is None else out_channels)
-        self.kernel_size = _pair(kernel_size)
+        self.kernel_size = as_pair("kernel_size", kernel_size)
+        dilation = dilation_pairs(dilations)
         self.dilations = tuple(dilations)
         self.groups = _positive("groups", groups)
         self.offset_groups = _positive("offset_groups", channels if offset_groups is None else offset_groups)
         self.stride = stride
         self.padding = padding
-        self.scale = scale
+        self.scale = as_scale(scale)
+        _positive("stride", min(as_pair("stride", stride)))
         _positive("kernel_size", min(self.kernel_size))
         _positive("dilations: length", len(self.dilations))
+        _positive("dilations", min(dilation))
         _divides("groups", self.groups, "channels", self.channels)
         _divides("groups", self.groups, "out_channels", self.out_channels)
         _divides("offset_groups", self.offset_groups, "channels", self.channels)
         shape = (len(self.dilations), self.out_channels, channels // groups, *self.kernel_size)
         self.weight = nn.Parameter(torch.empty(shape))
+        padding_pairs(padding, self.weight, dilation)
         self.bias = nn.Parameter(torch.empty(self.out_channels)) if bias else None
         self.reset_parameters()
 
@@ -182,7 +193,7 @@ class FusedDeformWarp(nn.Module):
             first.kernel_size,
             [spec.dilation for spec in specs],
             groups=first.groups,
-            offset_groups=offset_groups or first.offset_groups,
+            offset_groups=first.offset_groups if offset_groups is None else offset_groups,
             stride=first.stride,
             padding=[spec.padding for spec in specs],
             bias=bool(biases),
@@ -214,7 +225,8 @@ class DeformConv2d(nn.Module):
         bias: whether to learn one.
 
     Raises:
-        ValueError: ``groups`` does not divide a channel count.
+        ValueError: a count, size or dilation is not positive, or ``groups`` does not divide a channel count.
+        TypeError: what should be an int or a pair of ints is something else.
 
     >>> layer = DeformConv2d(3, 5, kernel_size=3, padding=1)
     >>> layer(torch.rand(1, 3, 8, 8), torch.zeros(1, 18, 8, 8)).shape
@@ -235,10 +247,13 @@ class DeformConv2d(nn.Module):
         super().__init__()
         self.in_channels = _positive("in_channels", in_channels)
         self.out_channels = _positive("out_channels", out_channels)
-        self.kernel_size = _pair(kernel_size)
-        self.stride = _pair(stride)
-        self.padding = _pair(padding)
-        self.dilation = _pair(dilation)
+        self.kernel_size = as_pair("kernel_size", kernel_size)
+        self.stride = as_pair("stride", stride)
+        self.padding = as_pair("padding", padding)
+        self.dilation = as_pair("dilation", dilation)
+        _positive("kernel_size", min(self.kernel_size))
+        _positive("stride", min(self.stride))
+        _positive("dilation", min(self.dilation))
         self.groups = _positive("groups", groups)
         _divides("groups", groups, "in_channels", in_channels)
         _divides("groups", groups, "out_channels", out_channels)

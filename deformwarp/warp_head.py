@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from deformwarp.functional import DILATIONS, IntOrPair, fused_deform_warp
+from deformwarp.functional import DILATIONS, IntOrPair, as_pair, fused_deform_warp
 from deformwarp.modules import FusedDeformWarp
 from deformwarp.reference import arithmetic_dtype
 
@@ -68,18 +68,19 @@ class WarpHead(nn.Module):
         super().__init__()
         if features < 1:
             raise ValueError(f"features: is {features}, but should be at least 1")
+        kernel = as_pair("kernel_size", kernel_size)
+        if any(size % 2 == 0 for size in kernel):
+            raise ValueError(f"kernel_size: is {kernel}, but should be odd, so that sizes are kept")
         self.warp = FusedDeformWarp(
             channels,
             out_channels,
-            kernel_size,
+            kernel,
             dilations,
             groups=groups,
             offset_groups=offset_groups,
             bias=bias,
             scale=scale,
         )
-        if any(size % 2 == 0 for size in self.warp.kernel_size):
-            raise ValueError(f"kernel_size: is {self.warp.kernel_size}, but should be odd, so that sizes are kept")
         self.offset_convs = nn.ModuleList(
             nn.Conv2d(
                 features,

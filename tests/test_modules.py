@@ -137,13 +137,54 @@ WRONG = {
     "channels": dict(channels=0),
     "kernel_size": dict(channels=4, kernel_size=0),
     "dilations": dict(channels=4, dilations=()),
+    "dilations: 0": dict(channels=4, dilations=(1, 0)),
+    "stride": dict(channels=4, stride=(1, 0)),
 }
 
 
 @pytest.mark.parametrize("arguments", WRONG.values(), ids=WRONG.keys())
 def test_a_fused_layer_that_cannot_be_is_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"(groups|channels|kernel_size|dilations).*: is \d+, but should"):
+    with pytest.raises(ValueError, match=r"(groups|channels|kernel_size|dilations|stride).*: is \d+, but should"):
         deformwarp.FusedDeformWarp(**arguments)
+
+
+def test_padding_that_does_not_go_with_the_kernel_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"padding: 'same' needs odd kernel sizes, but the weight's are \[2, 2\]"):
+        deformwarp.FusedDeformWarp(4, kernel_size=2)
+
+
+NO_PAIR = "but should be an int or a pair of ints"
+OF_OTHER_TYPES = {
+    "kernel_size of three": (dict(kernel_size=(3, 3, 3)), rf"kernel_size: is \(3, 3, 3\), {NO_PAIR}"),
+    "kernel_size of one": (dict(kernel_size=(3,)), rf"kernel_size: is \(3,\), {NO_PAIR}"),
+    "dilations of one int": (dict(dilations=3), "dilations: is 3, but should be a sequence of D ints or pairs"),
+    "dilations of three": (dict(dilations=((1, 2, 3),)), rf"dilations\[0\]: is \(1, 2, 3\), {NO_PAIR}"),
+    "scale of text": (dict(scale="1"), "scale: is a str, but should be a number"),
+    "scale to learn": (dict(scale=torch.ones((), requires_grad=True)), "scale: is a Tensor, but should be a number"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), OF_OTHER_TYPES.values(), ids=OF_OTHER_TYPES.keys())
+def test_arguments_of_other_types_are_refused_by_name(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        deformwarp.FusedDeformWarp(4, **arguments)
+
+
+def test_a_scale_to_learn_is_refused_by_the_function() -> None:
+    x, offsets, weight = torch.rand(1, 1, 2, 2), [torch.rand(1, 2, 2, 2)], torch.rand(1, 1, 1, 1, 1)
+    with pytest.raises(TypeError, match="to learn one, multiply the output by a Tensor"):
+        deformwarp.fused_deform_warp(x, offsets, weight, dilations=(1,), scale=torch.ones((), requires_grad=True))
+
+
+def test_no_offset_groups_are_refused() -> None:
+    with pytest.raises(ValueError, match="offset_groups: is 0, but should be at least 1"):
+        deformwarp.FusedDeformWarp.from_deform_convs([deformwarp.DeformConv2d(4, 4, 3)], offset_groups=0)
+
+
+@pytest.mark.parametrize("name", ["kernel_size", "stride", "padding", "dilation"])
+def test_a_convolutions_pairs_are_two_ints(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"{name}: is \(1, 2, 3\), {NO_PAIR}"):
+        deformwarp.DeformConv2d(**{"in_channels": 4, "out_channels": 4, "kernel_size": 3, name: (1, 2, 3)})
 
 
 def test_a_convolution_that_cannot_be_is_refused() -> None:
