@@ -12,6 +12,7 @@ import torchvision
 from fuse_models import PoseWarperNeck
 from test_fuse import AuthorsHead, Head, LoopHead, double
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from deformwarp import FusedDeformWarp, fuse_deform_convs, unfuse
 
@@ -85,6 +86,27 @@ def test_state_dicts_go_both_ways(model: Inputs) -> None:
     other.load_state_dict({name: torch.zeros_like(value) for name, value in state.items()})
     other.load_state_dict(state)  # out of a fused model
     torch.testing.assert_close(other(X), expected)
+
+
+def test_a_state_dict_that_was_written_into_is_loaded(model: Inputs) -> None:
+    fuse_deform_convs(model)
+    state = model.state_dict()
+    for value in state.values():
+        value.zero_()
+    model.load_state_dict(state)
+    assert not any(parameter.any() for parameter in model.parameters())
+
+
+def test_an_average_by_parameters_has_the_biases(model: Inputs) -> None:
+    fuse_deform_convs(model)
+    average = AveragedModel(model)
+    average.update_parameters(model)  # the first is the model itself
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    average.update_parameters(model)
+    for own, other in zip(model.parameters(), average.module.parameters(), strict=True):
+        torch.testing.assert_close(other, own - 0.5)
 
 
 def test_training_goes_on_after_unfuse(model: Inputs) -> None:

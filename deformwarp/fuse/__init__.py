@@ -27,6 +27,8 @@ def fuse_deform_convs(model: nn.Module) -> FusionReport:
        constant), their calls become one call of one :class:`deformwarp.FusedDeformWarp`, a new child of that module;
        the convolutions leave it. The new layer holds copies, in the same dtype, on the same device and with the same
        ``requires_grad``: make the optimiser afterwards. State dicts keep the convolutions' keys, to save and to load.
+       Their biases are copies, for the layer has only the sum: who writes into a state dict, as timm's ``ModelEmaV2``
+       does, has to load it afterwards, or go by ``parameters()``, as ``torch.optim.swa_utils.AveragedModel`` does.
        The module stays the same object, of a subclass of its class whose forward was traced by ``torch.fx``; MMPose's
        ``PoseWarperNeck`` keeps its forward. What
        tracing would freeze (a forward that depends on ``training``, on optional arguments or on values, that makes
