@@ -61,9 +61,9 @@ def cuda_architectures() -> str:
     entries = re.split(r"[;, ]+", asked.strip())
     if not asked.strip():
         return f"-U{name}"  # not what an earlier build was asked for
-    if not all(re.fullmatch(r"\d{2,3}(-real|-virtual)?", entry) for entry in entries):
+    if entries != ["none"] and not all(re.fullmatch(r"\d{2,3}(-real|-virtual)?", entry) for entry in entries):
         raise MissingRequirement(
-            f"{name}={asked} is no list of architectures", "write it as 80-real;90-real;90-virtual"
+            f"{name}={asked} is no list of architectures", "write it as 80-real;90-real;90-virtual, or none"
         )
     return f"-D{name}={';'.join(entries)}"
 

@@ -137,17 +137,67 @@ def test_architectures_that_are_none_are_one_sentence(tmp_path: Path) -> None:
     )
 
 
-def test_cmake_says_once_that_cuda_kernels_are_skipped(tmp_path: Path) -> None:
+def configure_all(build: Path, *options: str) -> str:
+    """What CMake says where everything is there."""
     pybind11 = pytest.importorskip("pybind11")
     result = configure(
-        tmp_path,
+        build,
         f"-DDEFORMWARP_TORCH_DIR={Path(torch.__file__).parent}",
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
         f"-DPython_EXECUTABLE={sys.executable}",
-        "-DCMAKE_CUDA_COMPILER=NOTFOUND",
+        *options,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("deformwarp: CUDA kernels skipped: ") == 1
+    return result.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("-DCMAKE_CUDA_COMPILER=NOTFOUND", "no nvcc found"),
+        ("-DDEFORMWARP_CUDA_ARCHITECTURES=none", "DEFORMWARP_CUDA_ARCHITECTURES=none"),
+    ],
+    ids=["without_nvcc", "not_wanted"],
+)
+def test_cmake_says_once_that_cuda_kernels_are_skipped(option: str, reason: str, tmp_path: Path) -> None:
+    said = configure_all(tmp_path, option)
+    assert said.count("deformwarp: CUDA kernels skipped: ") == 1
+    assert f"skipped: {reason}" in said
+
+
+# CMake takes a compiler's version from a program that it compiles: nvcc, but for the version in that.
+OTHER_NVCC = """#!/bin/sh
+for file; do
+  case $file in
+    *CMakeCUDACompilerId.cu)
+      sed -i 's/DEC(__CUDACC_VER_MAJOR__)/DEC({0})/; s/DEC(__CUDACC_VER_MINOR__)/DEC({1})/' "$file" ;;
+  esac
+done
+exec {nvcc} "$@"
+"""
+
+
+def nvcc_of_version(version: str, folder: Path) -> str:
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("needs nvcc")
+    other = folder / "nvcc"
+    other.write_text(OTHER_NVCC.format(*version.split("."), nvcc=nvcc))
+    other.chmod(0o755)
+    return f"-DCMAKE_CUDA_COMPILER={other}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("11.8", "CUDA kernels skipped: .*/nvcc is version 11.8.*, and 12.0 the oldest that compiles them"),
+        ("12.7", "CUDA kernels for 75-real;80-real;90-real;90-virtual by"),
+        ("12.8", "CUDA kernels for 75-real;80-real;90-real;100-real;120-real;120-virtual by"),
+    ],
+)
+def test_an_nvcc_gets_the_architectures_that_it_knows(version: str, words: str, tmp_path: Path) -> None:
+    assert re.search(f"deformwarp: {words}", configure_all(tmp_path, nvcc_of_version(version, tmp_path)))
 
 
 def test_the_installation_needs_any_torch_and_numpy_only() -> None:

@@ -26,7 +26,10 @@ int attribute(cudaDeviceAttr which, int device) {
 
 std::string name_of(const void* kernel) {
   const char* mangled = nullptr;
-  if (cudaFuncGetName(&mangled, kernel) != cudaSuccess || mangled == nullptr) return "a kernel";
+#if CUDART_VERSION >= 12030  // the first that can tell
+  cudaFuncGetName(&mangled, kernel);
+#endif
+  if (mangled == nullptr) return "a kernel";
   char* text = abi::__cxa_demangle(mangled, nullptr, nullptr, nullptr);
   const std::string name = text != nullptr ? text : mangled;
   std::free(text);
