@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from posewarper_models.checkpoints import CheckpointError
-from posewarper_models.data.annotations import Box, Person
+from posewarper_models.data.annotations import UNTRACKED, Box, Person
 from posewarper_models.skeleton import NUM_JOINTS
 from posewarper_models.video import Frames, Image
 
@@ -56,6 +56,8 @@ class Detector:
 def detect(detector: Callable[[Image], Sequence[Box]], frames: Frames) -> Iterator[tuple[int, list[Person]]]:
     """The people in every frame, as boxes that keep their track id where they overlap one of the frame before.
 
+    Ids go down from -2: nobody else's do, so that they are never taken for those of labelled people.
+
     Args:
         detector: gives the boxes of a frame.
         frames: of the video.
@@ -64,18 +66,18 @@ def detect(detector: Callable[[Image], Sequence[Box]], frames: Frames) -> Iterat
         A frame's index and its people, without joints.
     """
     before: list[Person] = []
-    fresh = 0
+    fresh = UNTRACKED - 1
     for index, image in enumerate(frames):
         before, fresh = followed(before, detector(image), fresh)
         yield index, before
 
 
 def followed(before: Sequence[Person], boxes: Sequence[Box], fresh: int) -> tuple[list[Person], int]:
-    """People for boxes, with the ids of those before that they overlap most; the next unused id.
+    """People for boxes, with the ids of those before that they overlap most; the next unused id, going down.
 
     >>> ada = Person(4, (0, 0, 10, 20), np.zeros((17, 3)))
-    >>> [person.track_id for person in followed([ada], [(50, 0, 10, 20), (1, 0, 10, 20)], fresh=9)[0]]
-    [9, 4]
+    >>> [person.track_id for person in followed([ada], [(50, 0, 10, 20), (1, 0, 10, 20)], fresh=-9)[0]]
+    [-9, 4]
     """
     pairs = [(overlap(box, person.box), i, j) for i, box in enumerate(boxes) for j, person in enumerate(before)]
     ids: dict[int, int] = {}
@@ -87,7 +89,7 @@ def followed(before: Sequence[Person], boxes: Sequence[Box], fresh: int) -> tupl
     people = []
     for i, box in enumerate(boxes):
         if i not in ids:
-            ids[i], fresh = fresh, fresh + 1
+            ids[i], fresh = fresh, fresh - 1
         people.append(Person(ids[i], box, np.zeros((NUM_JOINTS, 3))))
     return people, fresh
 

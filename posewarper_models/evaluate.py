@@ -10,6 +10,7 @@ predicted in them; so are joints in regions to ignore.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -208,14 +209,19 @@ class _Detections:
             self.right[joint].append(bool(right[person, joint]))
 
 
+def _near(truth: Poses, predicted: Poses) -> Flags:
+    """[P, T, J], the joints of predicted people that are right for each of the annotated ones."""
+    gaps = np.linalg.norm(predicted.positions[:, None] - truth.positions[None], axis=3)
+    near = gaps / truth.head_sizes[None, :, None] <= AP_DISTANCE
+    return np.asarray(near & predicted.present[:, None] & truth.present[None])
+
+
 def _right_joints(truth: Poses, predicted: Poses) -> Flags:
     """The joints [P, J] of predicted people that are right, by poseval's assignment of people."""
     right = np.zeros(predicted.present.shape, bool)
     if not len(truth.present) or not len(predicted.present):
         return right
-    gaps = np.linalg.norm(predicted.positions[:, None] - truth.positions[None], axis=3)  # [P, T, J]
-    near = gaps / truth.head_sizes[None, :, None] <= AP_DISTANCE
-    near &= predicted.present[:, None] & truth.present[None]
+    near = _near(truth, predicted)
     share = near.sum(axis=2) / np.maximum(truth.present.sum(axis=1), 1)  # [P, T]
     best_truth = share.argmax(axis=1)
     kept = np.where(np.arange(share.shape[1]) == best_truth[:, None], share, 0.0)
@@ -310,7 +316,8 @@ class Evaluation:
     ap: Array  # [J]
     precision: Array  # [J], of all detections
     recall: Array  # [J]
-    pck: dict[float, Array] | None  # by head sizes, each [J]; None where predictions have track ids of their own
+    pck: dict[float, Array] | None  # by head sizes, each [J]; None where track ids are not the ground truth's
+    no_pck: str | None  # where they are not
     people: int
     frames: int
     head: HeadMode
@@ -357,6 +364,11 @@ def evaluate(
 ) -> Evaluation:
     """Average precision as poseval counts it, and PCK.
 
+    PCK follows people by their track ids, and is stated only where these can be the ground truth's: no id occurs twice
+    in a frame, in every clip one side's ids are among the other's, and of the predicted people there of whom most
+    joints are right for somebody, at least half have that one's id. Propagated people keep the ids of the labels,
+    aggregated ones those of their boxes; detected people have ids of their own.
+
     Args:
         truth: the labels of clips; all annotated joints count, hidden ones too, as in poseval.
         predictions: of the same clips. Frames are the same where their images' names are, whatever their ids. Joints
@@ -384,12 +396,14 @@ def evaluate(
     ap = [
         average_precision(*joint) for joint in zip(detections.scores, detections.right, detections.to_find, strict=True)
     ]
-    errors = joint_errors(truth, predictions, head) if _share_tracks(pairs) else None
+    no_pck = _unlike_tracks(pairs, head)
+    errors = joint_errors(truth, predictions, head) if no_pck is None else None
     return Evaluation(
         ap=100 * np.array(ap),
         precision=100 * precision,
         recall=100 * recall,
         pck=None if errors is None else {threshold: 100 * errors.pck(threshold) for threshold in pck_thresholds},
+        no_pck=no_pck,
         people=people,
         frames=len(pairs),
         head=head,
@@ -399,18 +413,47 @@ def evaluate(
     )
 
 
-def _share_tracks(pairs: Sequence[_FramePair]) -> bool:
-    """Whether predicted and annotated people go by the same track ids.
-
-    Either side may have people in a clip that the other lacks: they are not annotated any more, or were not found.
-    Where both have, the ids are of different origin.
-    """
-    predicted: dict[str, set[int]] = {}
-    annotated: dict[str, set[int]] = {}
+def _unlike_tracks(pairs: Sequence[_FramePair], head: HeadMode) -> str | None:
+    """Where track ids break the rule by which :func:`evaluate` states PCK; None where they keep it."""
+    clips: dict[str, list[_FramePair]] = {}
     for pair in pairs:
-        predicted.setdefault(pair.clip, set()).update(person.track_id for person in pair.prediction.people)
-        annotated.setdefault(pair.clip, set()).update(person.track_id for person in pair.truth.people)
-    return all(predicted[clip] <= annotated[clip] or annotated[clip] <= predicted[clip] for clip in annotated)
+        clips.setdefault(pair.clip, []).append(pair)
+    reasons = (
+        _repeated(of_clip) or _of_two_origins(of_clip) or _of_others(of_clip, head) for of_clip in clips.values()
+    )
+    return next(filter(None, reasons), None)
+
+
+def _repeated(pairs: Sequence[_FramePair]) -> str | None:
+    for pair in pairs:
+        for side, frame in (("predictions", pair.prediction), ("ground truth", pair.truth)):
+            for track, times in Counter(person.track_id for person in frame.people).items():
+                if times > 1:
+                    return f"{pair.name}: track id {track} occurs {times} times in the {side}"
+    return None
+
+
+def _of_two_origins(pairs: Sequence[_FramePair]) -> str | None:
+    predicted = {person.track_id for pair in pairs for person in pair.prediction.people}
+    annotated = {person.track_id for pair in pairs for person in pair.truth.people}
+    if predicted <= annotated or annotated <= predicted:
+        return None
+    mine, theirs = (", ".join(map(str, sorted(ids))) for ids in (predicted, annotated))
+    return f"clip {pairs[0].clip}: track ids {mine} in the predictions, {theirs} in the ground truth"
+
+
+def _of_others(pairs: Sequence[_FramePair], head: HeadMode) -> str | None:
+    own = others = 0
+    for pair in pairs:
+        truth, predicted = _with_head_sizes(pair), _poses(pair.prediction.people, head)
+        alike = 2 * _near(truth, predicted).sum(axis=2) > truth.present.sum(axis=1)  # [P, T]
+        for person, same in zip(pair.prediction.people, alike, strict=True):
+            tracks = {known.track_id for known, match in zip(pair.truth.people, same, strict=True) if match}
+            own += person.track_id in tracks
+            others += bool(tracks) and person.track_id not in tracks
+    if others <= own:
+        return None
+    return f"clip {pairs[0].clip}: by their joints {others} of {own + others} people have another's track id"
 
 
 def _described(labels: Sequence[Labels]) -> str:

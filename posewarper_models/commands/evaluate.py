@@ -41,7 +41,7 @@ def evaluate(
     console.print(result.setting, soft_wrap=True)
     console.print(_table(result))
     if result.pck is None:
-        console.print("PCK: not stated, as the predictions' track ids are not the ground truth's")
+        console.print(f"PCK: not stated, as track ids are not the ground truth's: {result.no_pck}", soft_wrap=True)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(_numbers(result), indent=2), encoding="utf-8")

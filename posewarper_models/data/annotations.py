@@ -19,6 +19,7 @@ from posewarper_models.video import Frames
 
 Array = NDArray[np.float64]
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels
+UNTRACKED = -1  # the track id of people whom nobody has followed; a detector's tracks are below it, labelled ones above
 
 
 class AnnotationError(ValueError):

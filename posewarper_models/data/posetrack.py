@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
 
-from posewarper_models.data.annotations import AnnotationError, Array, Box, Clip, FrameLabels, Labels, Person
+from posewarper_models.data.annotations import UNTRACKED, AnnotationError, Array, Box, Clip, FrameLabels, Labels, Person
 from posewarper_models.skeleton import JOINTS, NUM_JOINTS
 from posewarper_models.video import ImageFrames
 
@@ -62,7 +62,7 @@ _Box = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4)]
 
 class _Annotation(_Record):
     image_id: int
-    track_id: int = 0
+    track_id: int = UNTRACKED
     keypoints: list[FiniteFloat] = []
     scores: Annotated[list[FiniteFloat] | None, BeforeValidator(_empty_as_none)] = None
     bbox: Annotated[_Box | None, BeforeValidator(_empty_as_none)] = None

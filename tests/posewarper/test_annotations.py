@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from posewarper_models.data.annotations import AnnotationError, FrameLabels, Labels, Person
+from posewarper_models.data.annotations import UNTRACKED, AnnotationError, FrameLabels, Labels, Person
 from posewarper_models.data.posetrack import FIRST_FRAME, VERSIONS, open_clips, read_posetrack, write_posetrack
 from posewarper_models.skeleton import JOINTS
 
@@ -101,6 +101,11 @@ def test_frames_that_a_sparse_file_leaves_out_are_filled_in(broken: Callable[[Ed
     assert labels.labelled == (0, 7)
     assert [frame.file_name[-10:] for frame in labels.frames] == [f"{number:06d}.jpg" for number in range(8)]
     assert len({frame.image_id for frame in labels.frames}) == 8
+
+
+def test_people_of_no_track_have_an_id_that_says_so(broken: Callable[[Edit], Path]) -> None:
+    (labels,) = read_posetrack(broken(lambda data: data["annotations"][0].pop("track_id")))
+    assert labels.frames[0].people[0].track_id == UNTRACKED
 
 
 def test_a_size_of_nothing_is_unknown(broken: Callable[[Edit], Path]) -> None:

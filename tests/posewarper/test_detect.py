@@ -15,9 +15,10 @@ from posewarper_models.video import ArrayFrames
 
 
 def test_boxes_keep_their_track_while_they_overlap() -> None:
+    """By ids that no labelled person has."""
     places = iter([[(0, 0, 10, 20)], [(30, 0, 10, 20), (1, 0, 10, 20)], [(2, 0, 10, 20)], [(80, 0, 10, 20)]])
     found = dict(detect(lambda image: next(places), ArrayFrames(np.zeros((4, 8, 8, 3), np.uint8))))
-    assert [[person.track_id for person in found[index]] for index in range(4)] == [[0], [1, 0], [0], [2]]
+    assert [[person.track_id for person in found[index]] for index in range(4)] == [[-2], [-3, -2], [-2], [-4]]
     assert not any(person.annotated.any() for people in found.values() for person in people)
 
 

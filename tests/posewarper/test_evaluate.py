@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from posewarper_models.commands.evaluate import evaluate as command
-from posewarper_models.data.annotations import AnnotationError, FrameLabels, Labels, Person
+from posewarper_models.data.annotations import UNTRACKED, AnnotationError, FrameLabels, Labels, Person
 from posewarper_models.data.posetrack import write_posetrack
 from posewarper_models.data.synthetic import SceneSettings, synthesise
 from posewarper_models.evaluate import average_precision, by_group, evaluate, joint_errors, without_given
@@ -202,12 +203,47 @@ def test_pck_counts_missing_joints_and_people_as_wrong() -> None:
     assert (errors.clips, errors.frames) == (("000001_toy",) * 3, (0, 0, 1))
 
 
-def test_pck_follows_tracks_and_is_not_stated_without_them() -> None:
-    truth = labels([person(0), person(300, track=1)])
-    swapped = labels([person(300), person(0, track=1)])
-    assert evaluate([truth], [swapped]).pck[0.5][WRIST] == 0
-    assert evaluate([truth], [swapped]).ap[WRIST] == 100
-    assert evaluate([truth], [labels([person(0, track=7)])]).pck is None
+def people(*tracks: int, missing: float = 0.0) -> list[Person]:
+    """Side by side, with these track ids from left to right; ``missing`` pixels off."""
+    return [person(300 * place + missing, track=track) for place, track in enumerate(tracks)]
+
+
+def test_pck_follows_tracks() -> None:
+    truth, found = labels(people(0, 1), people(0, 1), people(0, 1)), labels(people(0, 1), people(0, 1), people(1, 0))
+    assert evaluate([truth], [found]).pck[0.5][WRIST] == pytest.approx(100 * 2 / 3)
+
+
+@pytest.mark.parametrize("missing", [0.0, 99.0], ids=["right joints", "wrong joints"])
+@pytest.mark.parametrize(
+    ("annotated", "predicted", "reason"),
+    [
+        ((0, 1), (UNTRACKED, UNTRACKED), r"clip 000001_toy, frame 0 .*: track id -1 occurs 2 times in the predictions"),
+        ((3, 3), (3, 4), r"clip 000001_toy, frame 0 .*: track id 3 occurs 2 times in the ground truth"),
+        ((0, 1), (0, 7), r"clip 000001_toy: track ids 0, 7 in the predictions, 0, 1 in the ground truth"),
+        ((0,), (7,), r"clip 000001_toy: track ids 7 in the predictions, 0 in the ground truth"),
+    ],
+)
+def test_pck_is_not_stated_for_ids_of_another_origin(
+    annotated: tuple[int, ...], predicted: tuple[int, ...], reason: str, missing: float
+) -> None:
+    result = evaluate([labels(people(*annotated))], [labels(people(*predicted, missing=missing))])
+    assert result.pck is None
+    assert re.search(reason, result.no_pck)
+
+
+@pytest.mark.parametrize(("predicted", "own"), [((1, 0, 2), 2), ((1, 2, 0), 0), ((2, 1, 0), 2)])
+def test_pck_is_not_stated_where_most_people_have_the_ids_of_others(predicted: tuple[int, ...], own: int) -> None:
+    truth = labels(people(0, 1, 2), people(0, 1, 2))
+    result = evaluate([truth], [labels(people(*predicted), people(*predicted))])
+    assert result.mean_ap == 100
+    assert result.pck is None
+    assert f"clip 000001_toy: by their joints {6 - own} of 6 people have another's track id" in result.no_pck
+
+
+def test_wrong_joints_say_nothing_about_ids() -> None:
+    """Bad predictions keep their figure, which is what it says that they are."""
+    truth = labels(people(0, 1))
+    assert evaluate([truth], [labels(people(0, 1, missing=99))]).pck[0.5][WRIST] == 0
 
 
 def test_a_track_that_has_left_does_not_cost_the_pck_of_the_others() -> None:
@@ -306,6 +342,11 @@ def test_the_command_names_everything_a_number_depends_on(files: tuple[Path, Pat
     assert numbers["AP"]["Knee"] == 100
     left = CliRunner().invoke(app, [*map(str, files), "--given", str(files[0])])
     assert "no labelled frame with people" in str(left.exception)
+    strange = labels([person(10, track=7), person(300, track=8)])
+    write_posetrack([strange], files[1])
+    without = CliRunner().invoke(app, [*map(str, files)], env={"COLUMNS": "200"})
+    assert "PCK: not stated" in without.output
+    assert "track ids 7, 8 in the predictions, 0, 1 in the ground truth" in without.output
     again = CliRunner().invoke(app, [*map(str, files), "--out", str(out)])
     assert again.exit_code == 2
     assert "exists" in again.output
