@@ -26,6 +26,7 @@ Flags = NDArray[np.bool_]
 
 HEAD_SHARE = 0.6  # head size of a head box's diagonal
 AP_DISTANCE = 0.5  # head sizes within which a joint is right
+CERTAIN = np.inf  # the score of joints without one: labels that were given
 
 HeadMode = Literal["annotated", "shoulders", "nose"]
 
@@ -84,13 +85,13 @@ def _poses(people: Sequence[Person], mode: HeadMode) -> Poses:
     present, head_sizes = np.zeros((count, NUM_JOINTS), bool), np.full(count, np.nan)
     for index, person in enumerate(people):
         pose = np.concatenate([person.keypoints[:, :2], np.zeros((NUM_JOINTS, 1))], axis=1)
-        pose[:, 2] = 0.0 if person.scores is None else person.scores
+        pose[:, 2] = CERTAIN if person.scores is None else person.scores
         # What is derived from joints that are not there is not there.
         marked = np.where(person.annotated[:, None], pose, np.nan)
         marked = HEAD_MODES[mode](marked)
         there = np.isfinite(marked[:, 0] + marked[:, 1])
         present[index, list(EVALUATED_JOINTS)] = there[list(EVALUATED_JOINTS)]
-        positions[index], scores[index] = np.nan_to_num(marked[:, :2]), np.nan_to_num(marked[:, 2])
+        positions[index], scores[index] = np.nan_to_num(marked[:, :2]), np.where(there, marked[:, 2], 0.0)
         if person.head_box is not None:
             head_sizes[index] = head_size(person.head_box)
     return Poses(positions, present, scores, head_sizes)
@@ -372,7 +373,7 @@ def evaluate(
     Args:
         truth: the labels of clips; all annotated joints count, hidden ones too, as in poseval.
         predictions: of the same clips. Frames are the same where their images' names are, whatever their ids. Joints
-            without scores are taken to score alike.
+            without scores are certain, as labels that were given are: they rank before all others, and alike.
         head: where the predictions' neck and top of the head come from: ``"annotated"``, both as predicted;
             ``"shoulders"``, the neck between the shoulders, as in PoseWarper's code; ``"nose"``, and the top of the
             head as far beyond the nose, for networks trained on COCO's joints.

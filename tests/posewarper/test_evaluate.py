@@ -147,6 +147,14 @@ def test_ap_of_joints_that_nobody_has_is_no_number() -> None:
     assert result.mean_ap == 100
 
 
+def test_people_without_scores_are_certain() -> None:
+    """A label that was given ranks before what was predicted, however sure: precision 1 at the first step of recall."""
+    truth = labels([person(0)], [person(0)])
+    given = replace(person(0), scores=None)
+    found = labels([person(0, score=5.0, left_wrist=99)], [given])
+    assert wrist_ap(truth, found) == pytest.approx(50)
+
+
 def test_all_scores_alike_count_later_detections_first() -> None:
     assert average_precision([1, 1], [False, True], 2) == pytest.approx(0.5)
     assert average_precision([1, 1], [True, False], 2) == pytest.approx(0.25)
