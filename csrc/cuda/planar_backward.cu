@@ -77,9 +77,10 @@ __device__ uint32_t block_maximum(uint32_t value, uint32_t scratch) {
   return largest;
 }
 
-// No |gamma| of (9) in the sample and channel is larger. By all threads of the block.
-template <class T>
-__device__ float bound_of_arriving(const Backward& p, int sample, int channel, uint32_t scratch) {
+// No |gamma| of (9) in the channel is larger, where no |grad_output| of output channel q is larger than largest(q). By
+// all threads of the block.
+template <class T, class Largest>
+__device__ float bound_of_arriving(const Backward& p, int channel, uint32_t scratch, const Largest& largest_of) {
   const Geometry& g = p.geometry;
   uint32_t largest = 0;
   for (int number = threadIdx.x; number < g.total_taps(); number += blockDim.x) {
@@ -88,7 +89,7 @@ __device__ float bound_of_arriving(const Backward& p, int sample, int channel, u
     for (int q = 0; q < g.out_channels; ++q) {
       const int64_t row = (int64_t(tap.branch) * g.out_channels + q) * g.channels + channel;
       const float weight = load_element(static_cast<const T*>(g.weight) + row * g.taps() + tap.tap(g));
-      sum += fabsf(weight * g.scale) * global_load(p.largest + int64_t(sample) * g.out_channels + q);
+      sum += fabsf(weight * g.scale) * largest_of(q);
     }
     // What rounding may add to a sum of 32 terms, and to the products' factors. NaN stays the largest as an integer.
     largest = max(largest, bit_cast<uint32_t>(fabsf(sum) * (1 + 0x1p-8f)));
@@ -195,10 +196,12 @@ class BackwardBlock {
         channel_(blockIdx.x % p.geometry.channels),
         tap_tile_(int(threadIdx.x) / 32 / division_.subsets),
         subset_(int(threadIdx.x) / 32 - tap_tile_ * division_.subsets),
-        slopes_(at_.cells, plane_),
+        arriving_exponent_(Slopes::arriving_exponent(
+            [&] { return bound_of_arriving<T>(p, channel_, at_.scratch, [](int) { return 1.0f; }); })),
+        slopes_(at_.cells, plane_, arriving_exponent_),
         words_{words_of(first_tap()), words_of(first_tap() + 8)},
         products_(at_.products, division_, tap_tile_, subset_) {
-    if (subset_ == 0) products_.write_weights(g_, channel_);
+    if (subset_ == 0) products_.write_weights(g_, channel_, g_.scale * power_of_two(-arriving_exponent_));
   }
 
   __device__ __forceinline__ void run() {
@@ -268,9 +271,12 @@ class BackwardBlock {
   // What grad_input's terms are multiples of, inverse; 0 where no finite number is large enough. Kept for
   // planar_finish() by one block.
   __device__ __forceinline__ float choose_unit(int sample, bool keep) const {
-    const int exponent = exponent_for(bound_of_arriving<T>(p_, sample, channel_, at_.scratch));
+    const float bound = bound_of_arriving<T>(p_, channel_, at_.scratch, [&](int q) {
+      return global_load(p_.largest + int64_t(sample) * g_.out_channels + q);
+    });
+    const int exponent = exponent_for(bound * power_of_two(-arriving_exponent_));
     if (threadIdx.x == 0 && keep) {
-      const int bits = exponent == not_finite ? not_finite : exponent + FixedSum<T>::extra_bits;
+      const int bits = exponent == not_finite ? not_finite : exponent - arriving_exponent_ + FixedSum<T>::extra_bits;
       global_store(p_.exponents + int64_t(sample) * g_.channels + channel_, bits);
     }
     return exponent == not_finite ? 0.0f : power_of_two(exponent);
@@ -292,7 +298,7 @@ class BackwardBlock {
       values.set(i, samples.values);
       // Before the stores: in the other order bfloat16 spills on sm_80 and sm_120.
       if constexpr (input_wanted) scatter(samples, gamma, unit);
-      store(rows[i], pixels.first, samples.times_dy(gamma), samples.times_dx(gamma));
+      store(rows[i], pixels.first, slopes_.times(gamma, samples.dy), slopes_.times(gamma, samples.dx));
       offsets[i].load(p_, rows[i].offset, next);
       warp_barrier();  // else the compiler starts all taps at once, and runs out of registers
     }
@@ -330,6 +336,7 @@ class BackwardBlock {
   const CellPlane plane_;
   const Regions at_;
   const int channel_, tap_tile_, subset_;
+  const int arriving_exponent_;  // gammas are in units of 2^it
   const Slopes slopes_;
   const uint2 words_[2];  // y, x
   Products products_;

@@ -36,14 +36,14 @@ class FloatProducts {
         subset_(subset) {}
 
   // The first factors of (9) at sixteen taps, [out_tiles, 32] threads' four. By one warp.
-  __device__ void write_weights(const Geometry& g, int channel) const {
+  __device__ void write_weights(const Geometry& g, int channel, float scale) const {
 #pragma unroll
     for (int out_tile = 0; out_tile < out_tiles; ++out_tile) {
       Factors<float, 4> four;
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int number = tap_tile_ * warp_taps + fragment_row() + i % 2 * 8;
-        four.set(i, g.scale * weight_at<float>(g, number, out_tile * 8 + i / 2 * 4 + fragment_quad(), channel));
+        four.set(i, scale * weight_at<float>(g, number, out_tile * 8 + i / 2 * 4 + fragment_quad(), channel));
       }
       shared_store(weights(out_tile), make_uint4(four.high[0], four.high[1], four.high[2], four.high[3]));
       shared_store(weights(out_tile) + 16, make_uint4(four.low[0], four.low[1], four.low[2], four.low[3]));

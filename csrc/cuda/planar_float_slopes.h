@@ -21,17 +21,15 @@ class FloatSlopes {
     uint32_t numbers[4];  // of the cells
     bool touch[4];        // the image
     float ly[4], lx[4];
-
-    __device__ __forceinline__ Bits times_dy(const float (&gamma)[4]) const { return times(gamma, dy); }
-    __device__ __forceinline__ Bits times_dx(const float (&gamma)[4]) const { return times(gamma, dx); }
-
-   private:
-    static __device__ __forceinline__ Bits times(const float (&a)[4], const float (&b)[4]) {
-      return Quad<T>::narrow(make_float4(a[0] * b[0], a[1] * b[1], a[2] * b[2], a[3] * b[3]));
-    }
   };
 
-  __device__ FloatSlopes(uint32_t cells, const CellPlane& plane)
+  // In units of 2^arriving_exponent, what arrives fits into the type that slopes are multiplied in.
+  template <class Bound>
+  static __device__ int arriving_exponent(const Bound&) {
+    return 0;
+  }
+
+  __device__ FloatSlopes(uint32_t cells, const CellPlane& plane, int)
       : cells_(cells),
         pitch_(plane.pitch()),
         outside_row_(plane.outside_row()),
@@ -64,6 +62,11 @@ class FloatSlopes {
       s.values[k] = cell_value(cell, s.ly[k], s.lx[k]);
     }
     return s;
+  }
+
+  // (10) at four pixels
+  __device__ __forceinline__ Bits times(const float (&a)[4], const float (&b)[4]) const {
+    return Quad<T>::narrow(make_float4(a[0] * b[0], a[1] * b[1], a[2] * b[2], a[3] * b[3]));
   }
 
   static __device__ __forceinline__ float ly(const Samples& s, int k) { return s.ly[k]; }

@@ -41,7 +41,7 @@ class HalfProducts {
         tap_tile_(tap_tile) {}
 
   // The first factors of (9) at sixteen taps, [depths, 32] threads' four. By one warp.
-  __device__ void write_weights(const Geometry& g, int channel) const {
+  __device__ void write_weights(const Geometry& g, int channel, float scale) const {
 #pragma unroll
     for (int depth = 0; depth < Layout::depths; ++depth) {
       uint32_t pairs[4];
@@ -49,8 +49,7 @@ class HalfProducts {
       for (int i = 0; i < 4; ++i) {
         const int number = tap_tile_ * warp_taps + fragment_row() + i % 2 * 8;
         const int q = depth * 16 + i / 2 * 8 + fragment_quad() * 2;
-        pairs[i] =
-            pack(g.scale * weight_at<T>(g, number, q, channel), g.scale * weight_at<T>(g, number, q + 1, channel));
+        pairs[i] = pack(scale * weight_at<T>(g, number, q, channel), scale * weight_at<T>(g, number, q + 1, channel));
       }
       shared_store(weights_ + depth * 32 * 16, make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]));
     }

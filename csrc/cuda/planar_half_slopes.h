@@ -22,20 +22,19 @@ class HalfSlopes {
     uint32_t numbers[4];  // of the cells
     bool touch[4];        // the image
     uint32_t ly[2], lx[2];
-
-    __device__ __forceinline__ uint2 times_dy(const float (&gamma)[4]) const { return times(gamma, dy); }
-    __device__ __forceinline__ uint2 times_dx(const float (&gamma)[4]) const { return times(gamma, dx); }
-
-   private:
-    static __device__ __forceinline__ uint2 times(const float (&gamma)[4], uint2 slopes) {
-      const uint32_t first = mul_f16x2(pack_f16(gamma[0], gamma[1]), slopes.x);
-      const uint32_t second = mul_f16x2(pack_f16(gamma[2], gamma[3]), slopes.y);
-      return make_uint2(add_f16x2(first, first), add_f16x2(second, second));
-    }
   };
 
-  __device__ HalfSlopes(uint32_t cells, const CellPlane& plane)
+  // Such that no finite grad_output gives a |gamma| beyond float16: `bound` is the largest sum of a tap's |weights|.
+  template <class Bound>
+  static __device__ int arriving_exponent(const Bound& bound) {
+    constexpr int largest = 14;  // 2^(largest + 1) is a float16
+    const int exponent = int(bit_cast<uint32_t>(bound()) >> 23) - 126;
+    return max(0, min(exponent, largest));
+  }
+
+  __device__ HalfSlopes(uint32_t cells, const CellPlane& plane, int arriving_exponent)
       : cells_(cells),
+        twice_unit_((uint32_t(arriving_exponent + 16) << 10) * 0x10001u),
         pitch_(plane.pitch()),
         outside_rows_(opaque(plane.outside_row() * 0x10001u)),
         outside_columns_(opaque(plane.outside_column() * 0x10001u)) {}
@@ -57,6 +56,13 @@ class HalfSlopes {
     sample_pair(s, 0, offset_y.x, offset_x.x, word_y, word_x, s.values.x, s.dy.x, s.dx.x);
     sample_pair(s, 1, offset_y.y, offset_x.y, word_y, word_x, s.values.y, s.dy.y, s.dx.y);
     return s;
+  }
+
+  // (10) at four pixels, of gammas in units of 2^arriving_exponent.
+  __device__ __forceinline__ uint2 times(const float (&gamma)[4], uint2 slopes) const {
+    const uint32_t first = mul_f16x2(pack_f16(gamma[0], gamma[1]), slopes.x);
+    const uint32_t second = mul_f16x2(pack_f16(gamma[2], gamma[3]), slopes.y);
+    return make_uint2(mul_f16x2(first, twice_unit_), mul_f16x2(second, twice_unit_));
   }
 
   static __device__ __forceinline__ float ly(const Samples& s, int k) { return fraction(s.ly[k / 2], k); }
@@ -94,7 +100,9 @@ class HalfSlopes {
     values = fma_f16x2(y.fractions, dy, fma_f16x2(x.fractions, slope_x, value));
   }
 
-  const uint32_t cells_, pitch_, outside_rows_, outside_columns_;
+  const uint32_t cells_;
+  const uint32_t twice_unit_;  // 2^(arriving_exponent + 1), twice: slopes are halves
+  const uint32_t pitch_, outside_rows_, outside_columns_;
 };
 
 }  // namespace deformwarp::cuda::planar

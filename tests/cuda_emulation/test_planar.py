@@ -111,6 +111,24 @@ def test_neighbours_of_opposite_extremes_do_not_overflow(dtype: torch.dtype) -> 
         torch.testing.assert_close(tensor.double(), expected[name], rtol=0, atol=bound)
 
 
+@pytest.mark.parametrize("wanted", [["offsets[0]"], ["offsets[0]", "input"]], ids=["offsets", "input_too"])
+def test_what_arrives_at_a_sample_may_be_beyond_float16(wanted: list[str]) -> None:
+    outside = (-5.0, 2.0)
+    problem = sampled_at([(2.5, 3.5), (1.25, 2.25), outside], torch.float16)
+    problem.input = problem.input / 1024
+    problem.input[:, 0] = 1  # flat: its slopes are 0, but for those of the border
+    problem.weight = problem.weight * 64
+    problem.grad_output = torch.full_like(problem.grad_output, 65504)
+    arriving = torch.einsum("dqckl,q->dckl", problem.weight.double(), problem.grad_output[0, :, 0, 0].double())
+    assert arriving.abs().min() > 65504
+    with deformwarp.use_backend("reference"):
+        expected = forward_and_gradients(problem.to(torch.float64), wanted=["offsets[0]"])["offsets[0]"]
+    gradient = forward_and_gradients(problem, wanted=wanted)["offsets[0]"]
+    largest = expected.abs().max().item()
+    assert 0 < largest < 65504
+    torch.testing.assert_close(gradient.double(), expected, rtol=0, atol=8 * torch.finfo(torch.float16).eps * largest)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 def test_samples_may_be_further_apart_than_32_bits_count(dtype: torch.dtype, tmp_path: Path) -> None:
     # float64 takes the general kernels.
