@@ -142,11 +142,14 @@ def start_model(config: Config, checkpoint: Path | None) -> PoseWarper | None:
 
     Raises:
         CheckpointError: it cannot be read.
-        RunError: its backbone is not the configuration's.
+        RunError: its backbone is not the configuration's, or "cycle" is to start from a warping part that is not
+            trained: moving nothing is perfectly consistent.
     """
     if checkpoint is None:
         return None
-    found, report = load_checkpoint(checkpoint)
+    found, _ = load_checkpoint(checkpoint)
+    if config.stage == "cycle" and not found.warping.trained:
+        raise RunError(f"{checkpoint}: its warping part is not trained; train stage 2 (warping) first")
     torch.manual_seed(config.seed)
     wanted = config.build_model()
     if found.architecture == wanted.architecture:
@@ -157,7 +160,7 @@ def start_model(config: Config, checkpoint: Path | None) -> PoseWarper | None:
                 f"{checkpoint}: {name} is {found.architecture[name]}, but the configuration says "
                 f"{wanted.architecture[name]}"
             )
-    if report.warping and config.stage == "cycle":
+    if config.stage == "cycle":
         raise RunError(f"{checkpoint}: its warping part has another size than the configuration's")
     wanted.backbone.load_state_dict(found.backbone.state_dict())
     return wanted

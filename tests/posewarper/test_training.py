@@ -19,7 +19,7 @@ from tiny import TINY, TinyBackbone
 from torch import Tensor, nn
 
 from posewarper_models import PoseWarper, build_posewarper, load_checkpoint
-from posewarper_models.checkpoints import DEMO
+from posewarper_models.checkpoints import DEMO, save_checkpoint
 from posewarper_models.recipes import OutputFolderError
 from posewarper_models.train.config import Config, load_config
 from posewarper_models.train.loader import ResumableLoader, worker_settings
@@ -240,6 +240,14 @@ def test_the_seed_decides_what_is_not_in_the_checkpoint() -> None:
     first, again, other = weights(3, 0), weights(3, 1), weights(4, 0)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_the_cycle_needs_a_trained_warp(tmp_path: Path) -> None:
+    settings = load_config("demo_warping", ["stage=cycle"])
+    save_checkpoint(settings.build_model(), tmp_path / "stage_1.pt")
+    with pytest.raises(RunError, match=r"stage_1\.pt: its warping part is not trained"):
+        start_model(settings, tmp_path / "stage_1.pt")
+    assert start_model(settings, DEMO) is not None
 
 
 def test_stage_2_needs_a_trained_model(tmp_path: Path) -> None:
