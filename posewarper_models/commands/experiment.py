@@ -24,7 +24,10 @@ def experiment(
     seed: Annotated[list[int] | None, typer.Option(help="Repeat for several. 0, if none.")] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="PoseTrack: a folder with annotations/train and annotations/val. Synthetic, if none."),
+        typer.Option(
+            help="PoseTrack: a folder with annotations/train and annotations/val. Synthetic, if none.",
+            resolve_path=True,
+        ),
     ] = None,
     work: Annotated[Path, typer.Option(help="Videos, models, predictions: to go on, and to use again.")] = Path(
         "runs/experiments"
@@ -49,11 +52,10 @@ def experiment(
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(EXPERIMENTS)}", param_hint="NAMES")
     study = load_study(config).for_data() if data else load_study(config)
-    folder = work / config / (data.resolve().name if data else "synthetic")
-    videos: Videos = SyntheticVideos(study.videos, folder / "videos", not quiet)
+    folder = work / config / (data.name if data else "synthetic")
     if data:
-        videos = PoseTrackVideos(data.resolve())
-        keep_recipe(folder / "data.json", {"data": str(data.resolve())})
+        keep_recipe(folder / "data.json", {"data": str(data)})
+    videos: Videos = PoseTrackVideos(data) if data else SyntheticVideos(study.videos, folder / "videos", not quiet)
     machine = Machine(accelerator, 1, workers)
     console = Console()
     for number in seed or [0]:

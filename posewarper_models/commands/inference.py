@@ -69,14 +69,13 @@ def opened(labels: Path, data: Path | None, video: Path | None, console: Console
     Raises:
         ValueError: not exactly one of ``data`` and ``video`` is named, or labels and frames do not belong together.
     """
-    frames_of(data, video)
+    frames = frames_of(data, video)
     if data is not None:
-        return read_clips(data, labels, console)
-    assert video is not None
+        return read_clips(frames, labels, console)
     found = read_posetrack(labels)
     if len(found) > 1:
         raise AnnotationError(f"{labels}: holds {len(found)} clips, but --video is one; name --data")
-    return [open_video(video, found[0])]
+    return [open_video(frames, found[0])]
 
 
 def load(model: Path | None, device: str) -> tuple[Any, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from posewarper_models.checkpoints import load_checkpoint, save_checkpoint
 from posewarper_models.data.annotations import Clip, digest
 from posewarper_models.network import PoseWarper
-from posewarper_models.recipes import keep_recipe
+from posewarper_models.recipes import fingerprint, keep_recipe
 from posewarper_models.train.config import Config
 from posewarper_models.train.loader import ResumableLoader, Seeded, worker_settings
 from posewarper_models.train.modules import STAGES
@@ -130,7 +129,7 @@ def inputs_of(clips: Sequence[Clip], start: Path | None) -> dict[str, str | None
     """What decides a result besides the configuration: digests of the labels, and of the checkpoint to start from."""
     return {
         "labels": digest(clip.labels for clip in clips),
-        "start": None if start is None else hashlib.sha256(start.read_bytes()).hexdigest(),
+        "start": None if start is None else fingerprint(start),
     }
 
 
